@@ -79,17 +79,20 @@ class LocalStorage:
     def delete(self, key: str) -> None:
         self._path(key).unlink(missing_ok=True)
 
-    def is_mirrored(self, key: str) -> bool | None:
-        """Tell whether the platform's sync agent has uploaded *key*; None if no agent has ever shown itself here.
+    def mirrored_keys(self) -> set[str] | None:
+        """Return the keys that the platform's sync agent has uploaded; None if no agent has shown itself here.
 
         Source: the marker files of SageMaker's agent, aws/sagemaker-xgboost-container ``checkpointing.py``.
         """
-        path = self._path(key)
-        if path.with_name(path.name + UPLOADED_SUFFIX).exists():
-            return True
-        if any(self.root.rglob(f"*{UPLOADED_SUFFIX}")) or any(self.root.rglob(f"*{UPLOADING_SUFFIX}")):
-            return False
-        return None
+        keys: set[str] = set()
+        seen = False
+        for directory, _, names in os.walk(self.root):
+            for name in names:
+                seen = seen or name.endswith((UPLOADED_SUFFIX, UPLOADING_SUFFIX))
+                if name.endswith(UPLOADED_SUFFIX):
+                    path = Path(directory, name.removesuffix(UPLOADED_SUFFIX))
+                    keys.add(path.relative_to(self.root).as_posix())
+        return keys if seen else None
 
     def sweep(self) -> None:
         """Remove what cut writes of earlier processes left. For the one writer, at its start."""

@@ -1,0 +1,227 @@
+"""The Lightning-free core: register what has state, save at step boundaries, restore, close."""
+
+import logging
+import os
+import platform
+import time
+import uuid
+from typing import Any, Protocol
+
+import torch
+
+from spotproof._version import __version__
+from spotproof.checkpoint.choose import newest_verified
+from spotproof.checkpoint.journal import Journal, recorded_attempts
+from spotproof.checkpoint.manifest import Manifest
+from spotproof.checkpoint.restore import read_trees
+from spotproof.checkpoint.stage import Stager
+from spotproof.checkpoint.tree import TreeEncoder
+from spotproof.checkpoint.writer import Writer
+from spotproof.errors import CheckpointDamaged, ResumeMismatch, SpecError
+from spotproof.events import AttemptStarted, CheckpointRejected, Event, Resumed, SavePostponed
+from spotproof.storage import open_storage
+
+__all__ = ["Checkpointer", "Stateful"]
+
+log = logging.getLogger(__name__)
+
+
+class Stateful(Protocol):
+    """PyTorch's own protocol: modules, optimizers, schedulers and loaders have it."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
+
+
+class Checkpointer:
+    """Save and restore registered objects so that a kill at any instant loses no committed checkpoint.
+
+    One process writes to one place; a save stops the caller only for the copy in memory. Call :meth:`save` at step
+    boundaries, :meth:`close` at the end. Nothing relies on :meth:`close` being reached.
+
+    Example::
+
+        checkpointer = Checkpointer("checkpoints")
+        checkpointer.register("model", model)
+        checkpointer.register("optimizer", optimizer)
+        start = checkpointer.restore() or 0
+        for step in range(start, 1000):
+            train_one_step()
+            if (step + 1) % 50 == 0:
+                checkpointer.save(step + 1)
+        checkpointer.close()
+    """
+
+    def __init__(self, dirpath: str | os.PathLike[str], *, keep: int = 2, config: dict[str, Any] | None = None) -> None:
+        """Prepare; touches nothing.
+
+        Args:
+            dirpath: Directory or ``s3://`` prefix.
+            keep: Newest checkpoints kept, >= 2.
+            config: What to record as the effective configuration.
+
+        Raises:
+            SpecError: *keep* is below 2.
+        """
+        if keep < 2:
+            raise SpecError(
+                f"keep={keep} is too few.",
+                why="The newest checkpoint may turn out damaged, and then the one before it is what is left.",
+                do="Keep 2 or more.",
+            )
+        self.storage = open_storage(dirpath)
+        self._keep = keep
+        self._config = {"keep": keep, **(config or {})}
+        self._statefuls: dict[str, Stateful] = {}
+        self._stager = Stager()
+        self._writer: Writer | None = None
+        self._journal: Journal | None = None
+        self._resumed_from: Manifest | None = None
+        self._rejected: dict[int, str] = {}
+
+    def register(self, name: str, stateful: Stateful) -> None:
+        """Make *stateful* part of every later save and restore, under *name*.
+
+        Raises:
+            SpecError: The name is taken.
+        """
+        if name in self._statefuls:
+            raise SpecError(f"{name!r} is registered already.", do="Give each object a name of its own.")
+        self._statefuls[name] = stateful
+
+    @property
+    def attempt(self) -> int | None:
+        """The attempt this process is, from 0; None before the first save or restore."""
+        return self._journal.attempt if self._journal else None
+
+    @property
+    def writer(self) -> Writer | None:
+        """The background half; None before :meth:`begin`."""
+        return self._writer
+
+    def latest(self) -> Manifest | None:
+        """Return the newest checkpoint that verifies, or None; says which newer ones do not, and why."""
+
+        def rejected(step: int, err: CheckpointDamaged) -> None:
+            if self._rejected.get(step) != str(err):
+                log.warning("Checkpoint of step %d is passed over for the next older one: %s", step, err)
+            self._rejected[step] = str(err)
+
+        return newest_verified(self.storage, rejected)
+
+    def read(self, manifest: Manifest) -> dict[str, Any]:
+        """Return the state trees of a checkpoint, by registered name, and note that this run goes on from it."""
+        trees = read_trees(self.storage, manifest)
+        self._resumed_from = manifest
+        return trees
+
+    def restore(self) -> int | None:
+        """Load the newest checkpoint that verifies into the registered objects; return its step, or None.
+
+        Raises:
+            ResumeMismatch: It does not hold a state for each registered name.
+        """
+        began = time.perf_counter()
+        manifest = self.latest()
+        if manifest is None:
+            self.begin()
+            return None
+        trees = self.read(manifest)
+        missing = self._statefuls.keys() - trees.keys()
+        if missing:
+            raise ResumeMismatch(
+                f"Checkpoint {manifest.key} has no state for {', '.join(sorted(missing))}.",
+                why=f"It holds {', '.join(sorted(trees))}.",
+                do="Register the same names as the run that wrote it, or start in an empty folder.",
+            )
+        for name, stateful in self._statefuls.items():
+            stateful.load_state_dict(trees[name])
+        self.begin()
+        self.record(Resumed(attempt=self.begin(), step=manifest.step, seconds=time.perf_counter() - began))
+        return manifest.step
+
+    def begin(self) -> int:
+        """Claim the next attempt number and become the writer of this place; return the number. Idempotent.
+
+        Nothing tells a container which attempt it is, so the number is one more than any that left a trace here.
+        """
+        if self._journal is None:
+            newest = self._resumed_from
+            traces = [*recorded_attempts(self.storage), *([newest.attempt] if newest else [])]
+            run_id = newest.run_id if newest else uuid.uuid4().hex
+            self._journal = Journal(self.storage, max(traces, default=-1) + 1)
+            attempt = self._journal.attempt
+            self.record(
+                AttemptStarted(
+                    attempt=attempt,
+                    run_id=run_id,
+                    config=self._config,
+                    versions={
+                        "python": platform.python_version(),
+                        "torch": torch.__version__,
+                        "spotproof": __version__,
+                    },
+                )
+            )
+            for step, reason in sorted(self._rejected.items()):
+                self.record(CheckpointRejected(attempt=attempt, step=step, reason=reason))
+            self._writer = Writer(
+                self.storage,
+                self._journal,
+                run_id=run_id,
+                keep=self._keep,
+                resumed_from=newest,
+                rejected=frozenset(self._rejected),
+            )
+        return self._journal.attempt
+
+    def record(self, event: Event) -> None:
+        """Append *event* to this attempt's file."""
+        assert self._journal is not None
+        self._journal.write(event)
+
+    def save(self, step: int, *, meta: dict[str, Any] | None = None, wait: bool = False) -> bool:
+        """Copy the state of all registered objects and write it in the background.
+
+        Args:
+            step: Completed optimizer steps.
+            meta: Small facts for people.
+            wait: Return only when it is durable; waits for a save under way first.
+
+        Returns:
+            False if the save before is still being written: then nothing was done. Call again at a later step.
+
+        Raises:
+            UnsafeState: A state could not be read back safely; names where and which type.
+            CheckpointConflict: A newer attempt writes to the same place.
+        """
+        self.begin()
+        writer = self._writer
+        assert writer is not None
+        if wait:
+            writer.wait()
+        if writer.conflict is not None:
+            raise writer.conflict
+        if writer.is_busy:
+            self.record(SavePostponed(attempt=self.begin(), step=step))
+            return False
+        encoder = TreeEncoder()
+        began = time.perf_counter()
+        trees = {name: encoder.encode(s.state_dict(), name) for name, s in self._statefuls.items()}
+        staged = self._stager.stage(trees, encoder.tensors, began=began)
+        writer.submit(step, staged, meta or {})
+        if wait:
+            writer.wait()
+            if writer.conflict is not None:
+                raise writer.conflict
+        return True
+
+    def wait(self) -> None:
+        """Return when no save is under way."""
+        if self._writer is not None:
+            self._writer.wait()
+
+    def close(self) -> None:
+        """Wait for a save under way. The object can be used again."""
+        self.wait()

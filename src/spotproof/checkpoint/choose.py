@@ -1,0 +1,98 @@
+"""Which checkpoint to use: by manifest step and verified hashes, never by time or name alone. Loads no torch.
+
+The platform may deliver files late, torn, in any order, or not at all. A checkpoint that does not verify is reported and
+the next older one is tried, in the same start.
+"""
+
+from collections.abc import Callable, Iterator
+
+from spotproof.checkpoint.manifest import MANIFEST_REGEX, Manifest, StoredFile, content_hash, parse_manifest
+from spotproof.errors import CheckpointDamaged
+from spotproof.storage import Storage
+
+__all__ = ["committed_steps", "newest_verified", "read_file", "read_manifest", "verify"]
+
+OnRejected = Callable[[int, CheckpointDamaged], None]
+
+
+def committed_steps(storage: Storage) -> list[int]:
+    """Return the steps that have a manifest, newest first. Says nothing about whether they verify."""
+    found = (MANIFEST_REGEX.fullmatch(entry.key) for entry in storage.list("step-"))
+    return sorted((int(match[1]) for match in found if match), reverse=True)
+
+
+def read_manifest(storage: Storage, key: str) -> Manifest:
+    """Return the manifest stored under *key*.
+
+    Raises:
+        CheckpointDamaged: It cannot be read or is not whole.
+    """
+    try:
+        return parse_manifest(storage.get(key), key)
+    except OSError as err:
+        raise CheckpointDamaged(f"{key} in {storage.url} cannot be read.", why=f"{err}.") from err
+
+
+def read_file(storage: Storage, file: StoredFile) -> bytes:
+    """Return the verified content of *file*.
+
+    Raises:
+        CheckpointDamaged: It is missing, cut short or altered.
+    """
+    try:
+        data = storage.get(file.key)
+    except FileNotFoundError as err:
+        raise CheckpointDamaged(f"{file.key} is missing in {storage.url}.") from err
+    except OSError as err:
+        raise CheckpointDamaged(f"{file.key} in {storage.url} cannot be read.", why=f"{err}.") from err
+    if len(data) != file.size_bytes:
+        raise CheckpointDamaged(
+            f"{file.key} in {storage.url} has {len(data)} bytes of {file.size_bytes}.", why="It was cut short."
+        )
+    if content_hash(data) != file.hash:
+        raise CheckpointDamaged(f"{file.key} in {storage.url} does not match its hash.", why="Its bytes were altered.")
+    return data
+
+
+def verify(storage: Storage, manifest: Manifest) -> None:
+    """Check every file of the checkpoint against its size and hash.
+
+    Raises:
+        CheckpointDamaged: One is missing, cut short or altered.
+    """
+    for file in manifest.files:  # sizes first: a missing file is found without reading the others
+        entry = storage.head(file.key)
+        if entry is None:
+            raise CheckpointDamaged(f"{file.key} is missing in {storage.url}.")
+        if entry.size_bytes != file.size_bytes:
+            raise CheckpointDamaged(
+                f"{file.key} in {storage.url} has {entry.size_bytes} bytes of {file.size_bytes}.",
+                why="It was cut short.",
+            )
+    for file in manifest.files:
+        read_file(storage, file)
+
+
+def newest_verified(storage: Storage, on_rejected: OnRejected | None = None) -> Manifest | None:
+    """Return the newest checkpoint that verifies, or None if there is none.
+
+    Args:
+        storage: Where the checkpoints lie.
+        on_rejected: Called with the step and the reason for each newer one that does not verify.
+    """
+    return next(_verified(storage, on_rejected), None)
+
+
+def _verified(storage: Storage, on_rejected: OnRejected | None) -> Iterator[Manifest]:
+    for entry in sorted(storage.list("step-"), key=lambda entry: entry.key, reverse=True):
+        match = MANIFEST_REGEX.fullmatch(entry.key)
+        if match is None:
+            continue
+        try:
+            manifest = read_manifest(storage, entry.key)
+            verify(storage, manifest)
+        except CheckpointDamaged as err:
+            if on_rejected is not None:
+                on_rejected(int(match[1]), err)
+            continue
+        yield manifest

@@ -1,0 +1,71 @@
+"""The process's random-number generators as one state: python, numpy, torch on the CPU and on every GPU."""
+
+import random
+import struct
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = ["RngState", "pack_rng", "unpack_rng"]
+
+_MT_WORDS = 624
+
+
+class RngState:
+    """All global generators of this process, as a stateful object."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of every generator; draws nothing."""
+        state: dict[str, Any] = {"cpu": pack_rng()}
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            state["cuda"] = torch.cuda.get_rng_state_all()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set every generator to *state*."""
+        unpack_rng(state["cpu"])
+        if "cuda" in state and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def pack_rng() -> bytes:
+    """Return the state of the CPU generators of torch, numpy and python: about 10 kB, made in microseconds.
+
+    A packed form, because loader workers send it with every batch, and because reading it back must not unpickle.
+    """
+    torch_state = torch.get_rng_state().numpy().tobytes()
+    # The legacy global generator is always a Mersenne Twister unless a program replaces it.
+    name, words, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
+    if name != "MT19937":
+        raise ValueError(f"numpy's global generator is a {name}; only MT19937, the default, can be saved.")
+    version, internal, next_gauss = random.getstate()
+    return b"".join(
+        (
+            struct.pack("<I", len(torch_state)),
+            torch_state,
+            np.asarray(words, dtype="<u4").tobytes(),
+            struct.pack("<iid", position, has_gauss, gauss),
+            struct.pack("<i?d", version, next_gauss is not None, next_gauss or 0.0),
+            np.asarray(internal, dtype="<u4").tobytes(),
+        )
+    )
+
+
+def unpack_rng(data: bytes) -> None:
+    """Set the CPU generators to what :func:`pack_rng` returned."""
+    (size,) = struct.unpack_from("<I", data)
+    at = 4
+    torch_state = torch.frombuffer(bytearray(data[at : at + size]), dtype=torch.uint8)
+    at += size
+    words = np.frombuffer(data, dtype="<u4", count=_MT_WORDS, offset=at).astype(np.uint32)
+    at += 4 * _MT_WORDS
+    position, has_gauss, gauss = struct.unpack_from("<iid", data, at)
+    at += struct.calcsize("<iid")
+    version, has_next, next_gauss = struct.unpack_from("<i?d", data, at)
+    at += struct.calcsize("<i?d")
+    internal = np.frombuffer(data, dtype="<u4", offset=at)
+
+    torch.set_rng_state(torch_state)
+    np.random.set_state(("MT19937", words, position, has_gauss, gauss))  # noqa: NPY002
+    random.setstate((version, tuple(int(word) for word in internal), next_gauss if has_next else None))
