@@ -1,0 +1,250 @@
+"""One host of an attempt: its directory, its world, its process tree.
+
+A host is a directory below the state directory, wiped with its attempt. In a namespace its ``ml`` folder is /opt/ml
+itself, /tmp and /dev/shm are its own, and its name is algo-N; as a plain process it gets the paths through environment
+variables.
+"""
+
+import json
+import logging
+import os
+import shutil
+import site
+import stat
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from spotproof import contract
+from spotproof.errors import EngineError
+from spotproof.local.processes import Registry, Stage, Supervised
+
+__all__ = ["Host", "HostMode", "HostPlan", "find_namespace_obstacle", "remove_tree"]
+
+HostMode = Literal["namespace", "plain"]
+
+_NOT_COPIED: Final = (".git", "__pycache__", ".venv", ".spotproof", ".mypy_cache", ".pytest_cache", ".ruff_cache")
+_INHERITED: Final = (
+    *("LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+    *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS"),
+)
+"""What of the server's environment a job sees: what the machine needs, nothing of the user's shell."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostPlan:
+    """What one host is to be."""
+
+    mode: HostMode
+    index: int
+    num_hosts: int
+    directory: Path
+    """Made by :meth:`Host.build`; nothing of an earlier attempt is in it."""
+    code_folder: Path
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    """What the platform and the request set; it wins over what the host sets itself."""
+    config_files: Mapping[str, Any]
+    """JSON documents by path below ml."""
+    channels: Sequence[str]
+    checkpoint_dir: str
+    """Below ml."""
+
+    @property
+    def name(self) -> str:
+        return f"algo-{self.index + 1}"
+
+    @property
+    def ml_dir(self) -> Path:
+        return self.directory / "ml"
+
+    @property
+    def base(self) -> Path:
+        """The ml directory as the job sees it."""
+        return Path(contract.ML_ROOT) if self.mode == "namespace" else self.ml_dir
+
+
+class Host:
+    """One host, from its empty directory to its end."""
+
+    def __init__(
+        self,
+        plan: HostPlan,
+        what: str,
+        registry: Registry,
+        *,
+        on_output: Callable[[bytes], object],
+        on_exit: Callable[[int], None],
+    ) -> None:
+        self.plan = plan
+        self._tree = Supervised(what, plan.command, self._stage(), registry, on_output=on_output, on_exit=on_exit)
+        self.start, self.terminate, self.kill = self._tree.start, self._tree.terminate, self._tree.kill
+        self.is_gone = self._tree.is_gone
+        self._is_open = False
+
+    def build(self) -> None:
+        """Make the directory with everything in it but what comes from S3."""
+        ml = self.plan.ml_dir
+        for name in (contract.MODEL_DIR, contract.OUTPUT_DATA_DIR, contract.INPUT_DATA_DIR, self.plan.checkpoint_dir):
+            (ml / name).mkdir(parents=True, exist_ok=True)
+        for channel in self.plan.channels:
+            (ml / contract.INPUT_DATA_DIR / channel).mkdir(parents=True, exist_ok=True)
+        for name in ("tmp", "home", "scratch"):
+            (self.plan.directory / name).mkdir(exist_ok=True)
+        (self.plan.directory / "hosts").write_text(_hosts_file(self.plan.num_hosts))
+        for path, document in self.plan.config_files.items():
+            target = ml / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(json.dumps(document, indent=1))
+        shutil.copytree(self.plan.code_folder, ml / contract.CODE_DIR, ignore=self._not_copied, symlinks=True)
+
+    def _not_copied(self, folder: str, names: list[str]) -> set[str]:
+        """Leave out what no image holds, and the state directory, which may lie inside the folder."""
+        own = {name for name in names if self.plan.directory.is_relative_to(Path(folder, name))}
+        return own | set(names).intersection(_NOT_COPIED) | {n for n in names if not _is_copied(Path(folder, n))}
+
+    def open(self) -> None:
+        """Set the stage; the command waits for :meth:`start`.
+
+        Raises:
+            EngineError: It could not be set.
+        """
+        self._tree.open()
+
+    def read_failure(self) -> str:
+        """Return what the job wrote to output/failure; empty if nothing."""
+        path = self.plan.ml_dir / contract.FAILURE_FILE
+        try:
+            # The job may have put anything there: a link, a pipe, a gigabyte.
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return ""
+        with os.fdopen(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return ""
+            return file.read(4 * contract.FAILURE_REASON_MAX_CHARS).decode(errors="replace")
+
+    def _stage(self) -> Stage:
+        plan = self.plan
+        settings = {
+            "ml_dir": str(plan.ml_dir),
+            "tmp_dir": str(plan.directory / "tmp"),
+            "scratch_dir": str(plan.directory / "scratch"),
+            "hosts_file": str(plan.directory / "hosts"),
+            "hostname": plan.name,
+            "keep_paths": _python_paths_below("/tmp"),
+        }
+        return Stage(
+            mode=plan.mode, cwd=plan.base / contract.CODE_DIR, environment=self._environment(), settings=settings
+        )
+
+    def _environment(self) -> dict[str, str]:
+        plan = self.plan
+        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        environment |= {
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+            "HOME": "/tmp" if plan.mode == "namespace" else str(plan.directory / "home"),
+            "TMPDIR": "/tmp" if plan.mode == "namespace" else str(plan.directory / "tmp"),
+            "PYTHONUNBUFFERED": "1",  # as AWS's own training images set it: a line counts when it is printed
+            "PYTHONUSERBASE": site.getuserbase(),
+        }
+        if os.environ.get("PYTHONPATH"):
+            environment["PYTHONPATH"] = os.pathsep.join(
+                os.path.abspath(path) for path in os.environ["PYTHONPATH"].split(os.pathsep) if path
+            )
+        if plan.mode == "plain":
+            environment |= self._directory_variables()
+        return {**environment, **plan.environment}
+
+    def _directory_variables(self) -> dict[str, str]:
+        """What a job needs that can't have the literal /opt/ml. The names are those of AWS's training toolkit."""
+        plan, base = self.plan, self.plan.base
+        hosts = [f"algo-{number + 1}" for number in range(plan.num_hosts)]
+        return {
+            contract.ENV_BASE_DIR: str(base),
+            contract.ENV_MODEL_DIR: str(base / contract.MODEL_DIR),
+            contract.ENV_OUTPUT_DATA_DIR: str(base / contract.OUTPUT_DATA_DIR),
+            contract.ENV_CHECKPOINT_DIR: str(base / plan.checkpoint_dir),
+            "SM_OUTPUT_DIR": str(base / contract.OUTPUT_DIR),
+            "SM_INPUT_DIR": str(base / "input"),
+            "SM_INPUT_CONFIG_DIR": str(base / "input/config"),
+            "SM_CHANNELS": json.dumps(sorted(plan.channels)),
+            "SM_HOSTS": json.dumps(sorted(hosts)),
+            "SM_CURRENT_HOST": plan.name,
+            **{f"SM_CHANNEL_{name.upper()}": str(base / contract.INPUT_DATA_DIR / name) for name in plan.channels},
+        }
+
+
+@lru_cache(maxsize=1)
+def find_namespace_obstacle() -> str | None:
+    """Return why hosts can't have namespaces here; None if they can. Found out by making one."""
+    if sys.platform != "linux":
+        return f"{sys.platform} has none"
+    with tempfile.TemporaryDirectory(prefix="spotproof-probe-") as name:
+        folder = Path(name)
+        plan = HostPlan(
+            mode="namespace",
+            index=0,
+            num_hosts=1,
+            directory=folder / "host",
+            code_folder=folder,
+            command=["/bin/sh", "-c", "test -d /opt/ml/model"],
+            environment={},
+            config_files={},
+            channels=[],
+            checkpoint_dir=contract.CHECKPOINT_DIR,
+        )
+        codes: list[int] = []
+        host = Host(plan, "probe", Registry(folder / "processes", "probe"), on_output=len, on_exit=codes.append)
+        try:
+            host.build()
+            host.open()
+        except EngineError as error:
+            return error.why.rstrip(".")
+        host.start()
+        host.is_gone.wait(30)
+        host.kill()
+        return None if codes == [0] else "/opt/ml could not be put in place"
+
+
+def remove_tree(path: Path) -> None:
+    """Remove *path* and all below it, also what the job made unwritable. Say so in the log if something stays."""
+
+    def make_writable(function: Callable[..., Any], name: str, _: Any) -> None:
+        try:
+            os.chmod(os.path.dirname(name), 0o700)
+            os.chmod(name, 0o700)
+            function(name)
+        except OSError as error:
+            _log.warning("%s could not be removed: %s", name, error)
+
+    if path.exists():
+        shutil.rmtree(path, onerror=make_writable)
+
+
+def _is_copied(path: Path) -> bool:
+    return path.is_symlink() or path.is_dir() or path.is_file()
+
+
+def _hosts_file(num_hosts: int) -> str:
+    names = " ".join(f"algo-{number + 1}" for number in range(num_hosts))
+    return f"127.0.0.1 localhost {names}\n::1 localhost\n"
+
+
+def _python_paths_below(root: str) -> list[str]:
+    """Return where this Python and its packages live, as far as that is below *root*; outer paths only, outer first."""
+    places = [sys.prefix, sys.base_prefix, sys.exec_prefix, str(Path(sys.executable).resolve()), *sys.path]
+    places += [str(Path(__file__).parents[2]), sysconfig.get_paths()["stdlib"], site.getuserbase()]
+    places += [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    found: list[str] = []
+    for place in sorted({os.path.abspath(place) for place in places if place}, key=len):
+        inside = place.startswith(root + "/") and os.path.exists(place)
+        if inside and not any(place == outer or place.startswith(outer + "/") for outer in found):
+            found.append(place)
+    return found

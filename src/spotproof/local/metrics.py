@@ -1,0 +1,60 @@
+"""Metrics out of log lines: MetricDefinitions, and the step that schedules wait for."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from spotproof.contract import STEP_METRIC_NAME, STEP_METRIC_REGEX
+
+__all__ = ["MetricReader", "MetricValue"]
+
+_STEP_NAMES: Final = (STEP_METRIC_NAME, "step", "global_step")
+
+
+@dataclass(frozen=True, slots=True)
+class MetricValue:
+    """One reading."""
+
+    name: str
+    value: float
+    at: float
+    """Seconds since 1970."""
+
+
+class MetricReader:
+    """Read every line of a job's log; keep the last value of each metric."""
+
+    def __init__(self, definitions: Sequence[Mapping[str, str]]) -> None:
+        self._patterns = [(item["Name"], re.compile(item["Regex"])) for item in definitions]
+        names = {name for name, _ in self._patterns}
+        self._step_name = next((name for name in _STEP_NAMES if name in names), None)
+        self._step_pattern = re.compile(STEP_METRIC_REGEX)
+        self.last: dict[str, MetricValue] = {}
+
+    def read(self, line: str, at: float) -> int | None:
+        """Take a line's metrics; return the step it reports, if it does."""
+        step = None
+        for name, pattern in self._patterns:
+            value = _value(pattern, line)
+            if value is None:
+                continue
+            self.last[name] = MetricValue(name, value, at)
+            if name == self._step_name:
+                step = int(value)
+        if self._step_name is None:
+            value = _value(self._step_pattern, line)
+            step = None if value is None else int(value)
+        return step
+
+
+def _value(pattern: re.Pattern[str], line: str) -> float | None:
+    """Return the number in the first group, or in the whole match if there is none."""
+    match = pattern.search(line)
+    if match is None:
+        return None
+    try:
+        value = float(match[1] if pattern.groups else match[0])
+    except (TypeError, ValueError):
+        return None
+    return value if abs(value) < float("inf") else None  # NaN and infinity have no place in the API's JSON

@@ -1,0 +1,211 @@
+"""The S3 server behind the local SageMaker: SeaweedFS, on loopback, in a process tree that dies with us."""
+
+import contextlib
+import json
+import logging
+import os
+import random
+import secrets
+import shutil
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import IO, Final
+
+from spotproof.errors import EngineError
+from spotproof.local.processes import Registry, Stage, Supervised
+from spotproof.storage._s3 import S3Storage
+
+__all__ = ["S3Server", "find_weed"]
+
+_START_TIMEOUT_SECONDS: Final = 60.0
+_PORT_TRIES: Final = 5
+_ROLES: Final = ("master", "volume", "filer", "s3", "admin")
+_GRPC_OFFSET: Final = 10000
+"""SeaweedFS serves gRPC at each port + 10000."""
+_log = logging.getLogger(__name__)
+
+
+def find_weed() -> Path:
+    """Return SeaweedFS's binary: beside this Python, as pip installs it, or on the PATH.
+
+    Raises:
+        EngineError: It is in neither place.
+    """
+    beside = Path(sys.executable).parent / "weed"
+    found = str(beside) if beside.is_file() else shutil.which("weed")
+    if found is None:
+        raise EngineError(
+            "The local platform has no S3 server:",
+            why=f"there is no SeaweedFS binary `weed` beside {sys.executable} or on the PATH.",
+            do="Run pip install 'spotproof[local]', or name a server of your own as s3_endpoint.",
+        )
+    return Path(found)
+
+
+class S3Server:
+    """SeaweedFS over one directory. What it has acknowledged survives its SIGKILL, so that is how it is stopped."""
+
+    def __init__(self, folder: Path, registry: Registry) -> None:
+        self._folder, self._registry = folder, registry
+        self._process: Supervised | None = None
+        self._log_path = folder / "weed.log"
+        self._log: IO[bytes] | None = None
+        self.port = 0
+        self.access_key = "spotproof"
+        self.secret_key = ""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def open(self) -> None:
+        """Start the server and return when it answers.
+
+        Raises:
+            EngineError: There is no binary, or it did not start.
+        """
+        weed = find_weed()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self.secret_key = _read_or_make_secret(self._folder / "secret")
+        for attempt in range(_PORT_TRIES):
+            base = _find_ports()
+            if self._try(weed, base):
+                return
+            self.close()
+            _log.info("SeaweedFS did not start at port %d (try %d); see %s", base, attempt + 1, self._log_path)
+        raise EngineError("The S3 server did not start:", why=_last_line(self._log_path), do=f"See {self._log_path}.")
+
+    def _try(self, weed: Path, base: int) -> bool:
+        ports = {role: base + index for index, role in enumerate(_ROLES)}
+        self.port = ports["s3"]
+        _remove_sockets(self._folder / "ports.json")
+        (self._folder / "ports.json").write_text(json.dumps(ports))
+        data = self._folder / "data"
+        data.mkdir(exist_ok=True)
+        command = [
+            *(str(weed), "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+            *(f"-{role}.port={port}" for role, port in ports.items()),
+            "-master.telemetry=false",
+            "-master.volumeSizeLimitMB=1024",
+            "-s3.autoCreateBucket=false",  # AWS makes no bucket by itself either
+            "-s3.iam=false",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-admin.ui=false",
+            "-webdav=false",
+        ]
+        environment = {
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "HOME": str(data),
+            "PATH": os.defpath,
+            "GOMEMLIMIT": "1GiB",  # without it the server keeps some GB after large objects
+        }
+        log = self._log_path.open("wb", buffering=0)
+        self._log = log
+        self._process = Supervised(
+            "s3",
+            command,
+            Stage(cwd=data, environment=environment),
+            self._registry,
+            on_output=log.write,
+            on_exit=lambda code: _log.debug("SeaweedFS ended with code %d", code),
+        )
+        self._process.open()
+        self._process.start()
+        return self._answers()
+
+    def _answers(self) -> bool:
+        """Wait until a signed request is answered, which is later than the port's opening."""
+        storage = self.storage("spotproof-no-such-bucket")
+        process = self._process
+        assert process is not None
+        deadline = time.monotonic() + _START_TIMEOUT_SECONDS
+        while time.monotonic() < deadline and not process.is_gone.is_set():
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                try:
+                    storage.check_bucket()
+                except FileNotFoundError:  # the right answer for a bucket that is not there
+                    return True
+                except OSError:
+                    pass
+            process.is_gone.wait(0.02)
+        return False
+
+    def storage(self, bucket: str) -> S3Storage:
+        """Return *bucket* as a storage."""
+        return S3Storage(bucket, environment=self.environment())
+
+    def environment(self) -> dict[str, str]:
+        """Return what a client needs to reach it."""
+        return {
+            "AWS_ENDPOINT_URL_S3": self.url,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+        }
+
+    def close(self) -> None:
+        """Kill the server; nothing it acknowledged is lost. Harmless when it does not run."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.is_gone.wait(_START_TIMEOUT_SECONDS)
+            self._process = None
+        if self._log is not None:
+            self._log.close()
+        _remove_sockets(self._folder / "ports.json")
+
+
+def _read_or_make_secret(path: Path) -> str:
+    if not path.exists():
+        staged = path.with_name("secret.staged")
+        staged.unlink(missing_ok=True)
+        fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(fd, "w") as file:
+            file.write(secrets.token_hex(16))
+        staged.replace(path)
+    return path.read_text()
+
+
+def _find_ports() -> int:
+    """Return a base from which the ports and their gRPC twins are free now, outside Linux's ephemeral range.
+
+    Another process may take one before SeaweedFS does; then it ends, and the caller tries again.
+    """
+    for _ in range(200):
+        base = random.SystemRandom().randrange(10500, 22000, 10)
+        ports = [base + index + offset for index in range(len(_ROLES)) for offset in (0, _GRPC_OFFSET)]
+        if all(_is_free(port) for port in ports):
+            return base
+    raise EngineError("No free ports were found for the S3 server.", do="Close some programs, or name an s3_endpoint.")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _remove_sockets(record: Path) -> None:
+    """Remove the Unix sockets that SeaweedFS puts into /tmp whatever it is told, and leaves there."""
+    try:
+        ports = json.loads(record.read_text())
+    except (OSError, ValueError):
+        return
+    for role, port in ports.items():
+        for name in (f"seaweedfs-{role}-{port}.sock", f"seaweedfs-{role}-grpc-{port + _GRPC_OFFSET}.sock"):
+            with contextlib.suppress(OSError):
+                Path("/tmp", name).unlink(missing_ok=True)
+
+
+def _last_line(path: Path) -> str:
+    try:
+        lines = path.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return lines[-1][:300] if lines else "it wrote no log."
