@@ -1,0 +1,5 @@
+"""``python -m spotproof``: the command line."""
+
+from spotproof.cli import main
+
+main()

@@ -1,0 +1,40 @@
+"""The command line: parse, call, print. No logic of its own; every command has ``--json``."""
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main", "run"]
+
+
+def main() -> None:
+    """Run the command line and exit with its code: 0, or that of the error (see :mod:`spotproof.errors`)."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command; return its exit code. Errors made for people are shown as one message, without a traceback."""
+    import logging
+    import os
+
+    from spotproof.cli.app import app
+    from spotproof.errors import SpotError
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app(list(argv), prog_name="spotproof")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader has had enough (`| head`). Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (SpotError, OSError) as error:
+        if os.environ.get("SPOTPROOF_DEBUG") == "1":
+            raise
+        from spotproof.cli.console import show_error
+
+        show_error(error)
+        return error.exit_code if isinstance(error, SpotError) else 1
+    return 0

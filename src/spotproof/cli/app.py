@@ -1,0 +1,47 @@
+"""All commands, put together. Rooms are imported by the commands that use them: ``--help`` is quick."""
+
+from typing import Annotated
+
+import typer
+
+from spotproof._version import __version__
+from spotproof.cli import checkpoints, jobs, platform, rehearse
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="spotproof",
+    help="Train on machines that can be taken away, and end with exactly the same model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"spotproof {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command()(rehearse.demo)
+app.command()(rehearse.rehearse)
+app.command()(platform.serve)
+app.command()(platform.reclaim)
+app.command()(jobs.launch)
+app.command("list")(jobs.list_jobs)
+app.command()(jobs.logs)
+app.command()(jobs.stop)
+app.command()(jobs.report)
+app.add_typer(checkpoints.app, name="checkpoints")

@@ -1,0 +1,138 @@
+"""Which training service a command speaks to: AWS, or the local one, and where that is."""
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spotproof.errors import EngineError
+
+if TYPE_CHECKING:
+    from spotproof.launch import TrainingService
+
+__all__ = ["LocalServer", "default_state_dir", "find_local_server", "open_service", "post_reclaim", "use_local_server"]
+
+_ENDPOINTS = ("AWS_ENDPOINT_URL_SAGEMAKER", "AWS_ENDPOINT_URL")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LocalServer:
+    """A running ``spotproof serve``."""
+
+    url: str
+    environment: Mapping[str, str]
+    """The variables with which AWS clients find it."""
+
+
+def default_state_dir() -> Path:
+    """Return where ``serve`` keeps jobs and buckets unless told otherwise."""
+    state_home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(state_home).expanduser() / "spotproof" / "local"
+
+
+def find_local_server(state_dir: Path | None = None) -> LocalServer | None:
+    """Return the server that runs on *state_dir*, or None."""
+    try:
+        known = json.loads(((state_dir or default_state_dir()) / "server.json").read_text(encoding="utf-8"))
+        pid, url = int(known["pid"]), str(known["url"])
+        os.kill(pid, 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    environment = {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ENDPOINT_URL_S3": str(known["s3_url"]),
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        **{str(key): str(value) for key, value in known.get("environment", {}).items()},
+    }
+    return LocalServer(url=url, environment=environment)
+
+
+def use_local_server(state_dir: Path | None = None) -> bool:
+    """Point this process at the local server, if one runs and the environment names no other; return whether it did."""
+    if any(os.environ.get(name) for name in _ENDPOINTS):
+        return False
+    server = find_local_server(state_dir)
+    if server is None:
+        return False
+    os.environ.update(server.environment)
+    return True
+
+
+def open_service(
+    *, endpoint: str | None = None, is_aws: bool = False, state_dir: Path | None = None
+) -> "TrainingService":
+    """Return the service: *endpoint*, else AWS if asked for, else what the environment names, else the local server.
+
+    Raises:
+        EngineError: No local server runs, and AWS was not asked for.
+    """
+    if endpoint is None and not is_aws and not any(os.environ.get(name) for name in _ENDPOINTS):
+        require_local_server(state_dir)
+    from spotproof.launch import TrainingService
+
+    return TrainingService(endpoint=endpoint)
+
+
+def require_local_server(state_dir: Path | None = None) -> None:
+    """Point this process at the local server.
+
+    Raises:
+        EngineError: None runs.
+    """
+    if not use_local_server(state_dir):
+        raise EngineError(
+            "No local SageMaker is running.",
+            why=f"Neither AWS_ENDPOINT_URL_SAGEMAKER is set nor does a server run on "
+            f"{state_dir or default_state_dir()}.",
+            do="Start one with `spotproof serve`, or add --aws to speak to AWS.",
+        )
+
+
+def post_reclaim(job_name: str, *, endpoint: str | None = None, state_dir: Path | None = None) -> dict[str, Any]:
+    """Ask the local server to take the job's machines away now.
+
+    Raises:
+        EngineError: No local server runs, or it refused.
+    """
+    url = endpoint or next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)
+    if url is None:
+        server = find_local_server(state_dir)
+        if server is None:
+            require_local_server(state_dir)
+        assert server is not None
+        url = server.url
+    request = urllib.request.Request(
+        f"{url.rstrip('/')}/spotproof/reclaim",
+        data=json.dumps({"TrainingJobName": job_name}).encode(),
+        headers={"Content-Type": "application/json"},
+        method="POST",
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            answer = json.loads(response.read() or b"{}")
+            return answer if isinstance(answer, dict) else {}
+    except urllib.error.HTTPError as error:
+        raise EngineError(f"The local SageMaker refused to reclaim {job_name!r}: {_message(error)}") from error
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise EngineError(
+            f"{url} does not answer as a local SageMaker: {reason}.",
+            why="Only the local one can be told to reclaim; AWS does so when it pleases.",
+            do="Start one with `spotproof serve`.",
+        ) from error
+
+
+def _message(error: urllib.error.HTTPError) -> str:
+    body = error.read().decode("utf-8", errors="replace")
+    try:
+        fields = json.loads(body)
+        return str(fields.get("message") or fields.get("Message") or body)
+    except (ValueError, AttributeError):
+        return body.strip() or str(error)

@@ -1,0 +1,137 @@
+"""``demo`` and ``rehearse``."""
+
+import contextlib
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spotproof.errors import SpecError
+
+if TYPE_CHECKING:
+    from spotproof.report import Summary
+    from spotproof.spec import JobSpec
+
+__all__ = ["demo", "rehearse"]
+
+DEMO_JOB = Path("examples/cifar10/digits.yaml")
+DEMO_RECLAIM = "step:37,step:101"
+"""Neither is at an epoch's end."""
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Hosts = Annotated[str, typer.Option(help="How hosts are isolated: auto, namespaces or processes.")]
+Reclaim = Annotated[str, typer.Option(help="Interruption schedule, for example step:120,step:300 or every:60s.")]
+Compare = Annotated[bool, typer.Option(help="Also run undisturbed, and compare the models bit for bit.")]
+StateDir = Annotated[Path | None, typer.Option(help="Keep the platform's state in this new folder.")]
+AllowUnfired = Annotated[bool, typer.Option(help="Pass even if the job finished before a planned reclaim.")]
+
+
+def demo(
+    reclaim: Reclaim = DEMO_RECLAIM,
+    compare: Compare = True,
+    hosts: Hosts = "auto",
+    state_dir: StateDir = None,
+    as_json: Json = False,
+) -> None:
+    """Rehearse the example: train, be reclaimed twice, compare."""
+    from spotproof.spec import read_job_spec
+
+    job = next(
+        (folder / DEMO_JOB for folder in (Path.cwd(), *Path.cwd().parents) if (folder / DEMO_JOB).is_file()), None
+    )
+    if job is None:
+        raise SpecError(
+            f"The example {DEMO_JOB} is not here.",
+            why=f"It is part of Spotproof's source, and {Path.cwd()} is not inside a checkout of it.",
+            do="Change into the checkout, or rehearse your own job: `spotproof rehearse job.yaml`.",
+        )
+    _run(read_job_spec(job), reclaim, compare, hosts, state_dir, as_json, allow_unfired=False)
+
+
+def rehearse(
+    job: Annotated[Path, typer.Argument(help="The job's YAML file.", metavar="JOB.YAML")],
+    reclaim: Reclaim = "step:20,step:50",
+    compare: Compare = True,
+    hosts: Hosts = "auto",
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", help="CHANNEL=PATH: local data for a channel. May be repeated.")
+    ] = None,
+    hyperparameters: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE: a hyperparameter for this run. May be repeated.")
+    ] = None,
+    state_dir: StateDir = None,
+    allow_unfired: AllowUnfired = False,
+    as_json: Json = False,
+) -> None:
+    """Run a job locally, really reclaim it, compare the models.
+
+    The job runs on a local SageMaker of its own, is killed and restarted on a schedule, and its model is compared, bit
+    for bit, with that of an undisturbed run. Exit 7 if they differ.
+    """
+    from spotproof.spec import read_job_spec
+
+    spec = read_job_spec(job, inputs=_pairs(inputs, "--input"), hyperparameters=_pairs(hyperparameters, "--set"))
+    _run(spec, reclaim, compare, hosts, state_dir, as_json, allow_unfired=allow_unfired)
+
+
+def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
+    found = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise SpecError(f"{option} {text!r} names no value.", do=f"Write {option} NAME=VALUE.")
+        found[name] = value
+    return found
+
+
+def _run(
+    spec: "JobSpec",
+    reclaim: str,
+    compare: bool,
+    hosts: str,
+    state_dir: Path | None,
+    as_json: bool,
+    *,
+    allow_unfired: bool,
+) -> None:
+    from spotproof.cli.console import open_console
+    from spotproof.cli.live import LiveView
+    from spotproof.rehearsal import judge
+    from spotproof.rehearsal import rehearse as run_rehearsal
+
+    # `kill` ends it as Ctrl-C does: through the clean-up.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with _folder(state_dir) as folder, LiveView(open_console(stderr=as_json)) as view:
+        summary = run_rehearsal(spec, reclaim=reclaim, compare=compare, hosts=hosts, state_dir=folder, on_progress=view)
+    show_summary(summary, as_json)
+    judge(summary, needs_all_reclaims=not allow_unfired)
+
+
+def show_summary(summary: "Summary", as_json: bool) -> None:
+    """Print the report to stdout."""
+    from spotproof.cli.console import open_console, print_json
+    from spotproof.report import render_summary, to_json
+
+    if as_json:
+        print_json(to_json(summary))
+    else:
+        render_summary(summary, open_console())
+
+
+@contextlib.contextmanager
+def _folder(state_dir: Path | None) -> Iterator[Path]:
+    if state_dir is None:
+        with tempfile.TemporaryDirectory(prefix="spotproof-rehearsal-", ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+        return
+    if state_dir.exists() and (not state_dir.is_dir() or any(state_dir.iterdir())):
+        raise SpecError(
+            f"--state-dir {state_dir} is not an empty folder.",
+            why="A rehearsal begins with no job and no checkpoint, or it would prove nothing.",
+            do="Name a new one.",
+        )
+    state_dir.mkdir(parents=True, exist_ok=True)
+    yield state_dir.resolve()

@@ -1,0 +1,248 @@
+"""The thin shell around boto3: submit, look, wait, stop, list, upload."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from spotproof.contract import TERMINAL_STATUSES
+from spotproof.errors import LaunchError, SpecError
+from spotproof.launch.logs import LogReader
+from spotproof.spec import split_s3_uri
+
+__all__ = ["TrainingService"]
+
+_PATIENCE_SECONDS = 120
+"""How long waiting for a job outlives a service that does not answer; the job itself does not depend on us."""
+
+
+class _Unreachable(LaunchError):
+    """Nothing answered; that may pass."""
+
+
+class TrainingService:
+    """SageMaker training, real or local, as boto3 sees it.
+
+    Args:
+        endpoint: URL for SageMaker and its logs. None: boto3's own choice (``AWS_ENDPOINT_URL_SAGEMAKER``,
+            ``AWS_ENDPOINT_URL``, the AWS profile, else AWS). An argument beats the environment.
+        s3_endpoint: The same for S3.
+
+    Raises:
+        LaunchError: No region or an impossible endpoint is configured.
+    """
+
+    def __init__(self, *, endpoint: str | None = None, s3_endpoint: str | None = None) -> None:
+        import boto3
+        import botocore.config
+
+        config = botocore.config.Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10)
+        try:
+            with _translated("open"):
+                session = boto3.session.Session()
+                self._sagemaker: Any = session.client("sagemaker", endpoint_url=endpoint, config=config)
+                self._logs: Any = session.client("logs", endpoint_url=endpoint, config=config)
+                self._s3: Any = session.client("s3", endpoint_url=s3_endpoint, config=config)
+        except ValueError as error:
+            raise LaunchError(f"The endpoint is impossible: {error}.", do="Correct its URL.") from error
+
+    @property
+    def endpoint(self) -> str:
+        """The URL in use, for messages."""
+        return str(self._sagemaker.meta.endpoint_url)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the service runs on this machine."""
+        return self.endpoint.startswith(("http://127.0.0.1", "http://localhost"))
+
+    def submit(self, request: dict[str, Any]) -> str:
+        """Create the training job; return its ARN.
+
+        Raises:
+            LaunchError: The service refused; carries its text.
+        """
+        name = request["TrainingJobName"]
+        with _translated(f"take job {name!r}"):
+            return str(self._sagemaker.create_training_job(**request)["TrainingJobArn"])
+
+    def describe(self, job_name: str) -> dict[str, Any]:
+        """Return the service's description of the job.
+
+        Raises:
+            LaunchError: There is no such job, or the service cannot be reached.
+        """
+        with _translated(f"describe job {job_name!r}"):
+            answer: dict[str, Any] = self._sagemaker.describe_training_job(TrainingJobName=job_name)
+        answer.pop("ResponseMetadata", None)
+        return answer
+
+    def wait(
+        self,
+        job_name: str,
+        *,
+        on_poll: Callable[[dict[str, Any]], None] = lambda _: None,
+        on_change: Callable[[dict[str, Any]], None] = lambda _: None,
+        poll_seconds: float | None = None,
+    ) -> dict[str, Any]:
+        """Block until the job has ended; return its last description. Failed is an end like the others.
+
+        Args:
+            on_poll: Called with each description.
+            on_change: Called once with each new entry of SecondaryStatusTransitions.
+            poll_seconds: Time between two looks; default 0.5 for a local service, 10 for AWS.
+
+        Raises:
+            LaunchError: There is no such job, or the service has not answered for two minutes.
+        """
+        pause = poll_seconds if poll_seconds is not None else (0.5 if self.is_local else 10.0)
+        told = 0
+        silent_since: float | None = None
+        while True:
+            try:
+                answer = self.describe(job_name)
+            except _Unreachable:
+                now = time.monotonic()
+                silent_since = now if silent_since is None else silent_since
+                if now - silent_since > _PATIENCE_SECONDS:
+                    raise
+                time.sleep(pause)
+                continue
+            silent_since = None
+            transitions = answer.get("SecondaryStatusTransitions", [])
+            for transition in transitions[told:]:
+                on_change(transition)
+            told = len(transitions)
+            on_poll(answer)
+            if answer["TrainingJobStatus"] in TERMINAL_STATUSES:
+                return answer
+            time.sleep(pause)
+
+    def stop(self, job_name: str) -> None:
+        """Ask the service to stop the job; it gets its grace and uploads what it has.
+
+        Raises:
+            LaunchError: There is no such job, or it has ended.
+        """
+        with _translated(f"stop job {job_name!r}"):
+            self._sagemaker.stop_training_job(TrainingJobName=job_name)
+
+    def list(self, *, limit: int = 50) -> list[dict[str, Any]]:
+        """Return the summaries of the newest *limit* jobs, newest first."""
+        found: list[dict[str, Any]] = []
+        with _translated("list jobs"):
+            pages = self._sagemaker.get_paginator("list_training_jobs").paginate(
+                SortBy="CreationTime",
+                SortOrder="Descending",
+                PaginationConfig={"MaxItems": limit, "PageSize": min(limit, 100)},
+            )
+            for page in pages:
+                found.extend(page["TrainingJobSummaries"])
+        return found
+
+    def open_logs(self, job_name: str) -> LogReader:
+        """Return a reader of the job's log, from its beginning."""
+        return LogReader(self._logs, job_name)
+
+    def make_bucket(self, bucket: str) -> None:
+        """Create *bucket* unless it is there."""
+        with _translated(f"create bucket {bucket!r}"):
+            try:
+                self._s3.head_bucket(Bucket=bucket)
+            except self._s3.exceptions.ClientError as error:
+                if error.response["Error"]["Code"] not in ("404", "NoSuchBucket"):
+                    raise
+                region = self._s3.meta.region_name
+                where = (
+                    {}
+                    if region in (None, "us-east-1")
+                    else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+                )
+                self._s3.create_bucket(Bucket=bucket, **where)
+
+    def upload(self, source: Path, s3_prefix: str, *, on_file: Callable[[Path], None] = lambda _: None) -> int:
+        """Copy the file or folder *source* below *s3_prefix*; return how many files that were.
+
+        Raises:
+            SpecError: There is nothing to copy.
+            LaunchError: S3 refused.
+        """
+        files = {source.name: source} if source.is_file() else dict(_files_below(source))
+        if not files:
+            raise SpecError(
+                f"Input {source} holds no file.", why="The service refuses an empty input.", do="Correct the path."
+            )
+        bucket, prefix = split_s3_uri(s3_prefix)
+        with _translated(f"take files into {s3_prefix}"):
+            for name, path in files.items():
+                self._s3.upload_file(str(path), bucket, f"{prefix.rstrip('/')}/{name}")
+                on_file(path)
+        return len(files)
+
+    def download(self, s3_uri: str) -> bytes:
+        """Return the object at *s3_uri*.
+
+        Raises:
+            FileNotFoundError: There is none.
+            LaunchError: S3 refused.
+        """
+        bucket, key = split_s3_uri(s3_uri)
+        with _translated(f"read {s3_uri}"):
+            try:
+                return bytes(self._s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+            except (self._s3.exceptions.NoSuchKey, self._s3.exceptions.NoSuchBucket) as error:
+                raise FileNotFoundError(s3_uri) from error
+
+
+def _files_below(folder: Path) -> Iterator[tuple[str, Path]]:
+    for directory, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(directory, name)
+            yield path.relative_to(folder).as_posix(), path
+
+
+@contextmanager
+def _translated(action: str) -> Iterator[None]:
+    """Turn boto3's errors into ours; *action* completes 'SageMaker did not …'."""
+    import boto3.exceptions
+    import botocore.exceptions as aws
+
+    try:
+        yield
+    except boto3.exceptions.S3UploadFailedError as error:
+        raise LaunchError(
+            f"S3 did not {action}: {error}.", do="Check the bucket and the credentials' permissions."
+        ) from error
+    except aws.ClientError as error:
+        code, text = error.response["Error"].get("Code", "?"), error.response["Error"].get("Message", "")
+        raise LaunchError(f"The service did not {action}: {code}: {text}", do=_REMEDIES.get(code, "")) from error
+    except aws.NoRegionError as error:
+        raise LaunchError(
+            "No AWS region is configured.", why="The service is reached per region.", do="Set AWS_DEFAULT_REGION."
+        ) from error
+    except (aws.NoCredentialsError, aws.PartialCredentialsError, aws.TokenRetrievalError, aws.SSOError) as error:
+        raise LaunchError(
+            f"No usable AWS credentials: {error}.",
+            do="Log in (`aws configure`, `aws sso login`), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+        ) from error
+    except (aws.HTTPClientError, aws.ConnectionError) as error:
+        raise _Unreachable(
+            f"The service did not {action}: {error}.",
+            do="Is the endpoint right, and is something listening there? `spotproof serve` starts the local SageMaker.",
+        ) from error
+    except aws.BotoCoreError as error:
+        raise LaunchError(f"The service did not {action}: {error}") from error
+
+
+_REMEDIES = {
+    "ResourceInUse": "Names are unique for ever; submit again to get a new one.",
+    "ResourceLimitExceeded": "Ask AWS for a higher quota, or choose another instance_type.",
+    "AccessDeniedException": "The credentials in use lack the permission named above.",
+    "ExpiredToken": "Log in again.",
+    "ExpiredTokenException": "Log in again.",
+    "UnrecognizedClientException": "Check the credentials in use.",
+    "InvalidClientTokenId": "Check the credentials in use.",
+}

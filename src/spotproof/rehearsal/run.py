@@ -1,0 +1,223 @@
+"""The rehearsal itself: start, submit, watch, run undisturbed, compare, sum up. A shell around pure parts."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+from spotproof.errors import SpecError
+from spotproof.events import Event
+from spotproof.launch import TrainingService, build_request, unique_job_name, with_uploaded_inputs
+from spotproof.local import Image, LocalSageMaker
+from spotproof.rehearsal.compare import compare_jobs
+from spotproof.rehearsal.progress import Compared, InputsUploaded, JobSubmitted, OnProgress, PlatformReady
+from spotproof.rehearsal.watch import WatchedJob, check_completed, watch_job
+from spotproof.report import Summary, read_events, summarize
+from spotproof.schedule import Schedule, parse_schedule
+from spotproof.spec import JobSpec, split_s3_uri
+from spotproof.storage import Storage, open_storage
+
+__all__ = ["check_rehearsable", "count_planned", "image_command", "rehearse", "undisturbed_spec"]
+
+_UNDISTURBED = "-undisturbed"
+
+
+def rehearse(
+    spec: JobSpec,
+    *,
+    reclaim: str,
+    state_dir: Path,
+    compare: bool = True,
+    hosts: str = "auto",
+    on_progress: OnProgress = lambda _: None,
+) -> Summary:
+    """Run the job on a local SageMaker of its own, reclaimed as *reclaim* says; return what happened.
+
+    The verdict is in the summary, not in the way this returns: see :func:`spotproof.rehearsal.judge.judge`. However it
+    is left, by an error or Ctrl-C too, no process stays behind.
+
+    Args:
+        spec: A spot job with ``source_dir`` and ``entrypoint``; inputs are local.
+        reclaim: An interruption schedule.
+        state_dir: An empty or missing folder for everything the platform keeps.
+        compare: Whether the same job is also run on demand, undisturbed, and the models compared.
+        hosts: How the local platform isolates hosts.
+        on_progress: Told what happens, as it happens.
+
+    Raises:
+        SpecError: The job or the schedule cannot be rehearsed; nothing was started.
+        LaunchError: A job did not end Completed.
+        EngineError: The local platform could not start.
+    """
+    schedule = parse_schedule(reclaim)
+    image = check_rehearsable(spec)
+    now = datetime.now(timezone.utc)
+    platform = LocalSageMaker(state_dir, images={spec.image_uri: image}, reclaim=reclaim, hosts=hosts)
+    with _closed_for_sure(platform), _environment(platform.environment()):
+        on_progress(PlatformReady(url=platform.url))
+        service = TrainingService(endpoint=platform.url, s3_endpoint=platform.s3_url)
+        job_name = unique_job_name(spec.name, now)
+        spec = _stage_inputs(service, spec, job_name, on_progress)
+        disturbed = _run_job(service, spec, job_name, reclaim, on_progress)
+        checkpoints = _checkpoints_of(spec)
+        events: list[Event] = [*read_events(checkpoints), *disturbed.progress]
+        num_planned = count_planned(schedule)
+        if not compare:
+            return summarize(disturbed.description, events, reclaims_planned=num_planned)
+        twin = undisturbed_spec(spec)
+        total_steps = max((event.step for event in disturbed.progress), default=None)
+        undisturbed = _run_job(
+            service, twin, unique_job_name(spec.name[:37] + _UNDISTURBED, now), "none", on_progress, total_steps
+        )
+        verdict = compare_jobs(
+            service,
+            disturbed=checkpoints,
+            disturbed_model=_model_of(disturbed),
+            undisturbed=_checkpoints_of(twin),
+            undisturbed_model=_model_of(undisturbed),
+        )
+        on_progress(Compared(verdict=verdict))
+        return summarize(
+            disturbed.description,
+            events,
+            undisturbed=undisturbed.description,
+            verdict=verdict,
+            reclaims_planned=num_planned,
+        )
+
+
+def check_rehearsable(spec: JobSpec) -> Image:
+    """Return the image that stands for ``image_uri`` on the local platform.
+
+    Raises:
+        SpecError: The job is not for spot, does not say what its image holds, or reads inputs from real S3.
+    """
+    if not spec.use_spot_instances:
+        raise SpecError(
+            "use_spot_instances is not set.",
+            why="Only spot capacity is reclaimed: there is nothing to rehearse.",
+            do="Add use_spot_instances: true, max_wait and checkpoint_s3_uri.",
+        )
+    if spec.source_dir is None or spec.entrypoint is None:
+        missing = "source_dir" if spec.source_dir is None else "entrypoint"
+        raise SpecError(
+            f"{missing} is missing.",
+            why="The local platform pulls no image; it must know the folder with the code and the command.",
+            do="Write for example source_dir: . and entrypoint: train.py",
+        )
+    for channel, place in spec.inputs.items():
+        if place.startswith("s3://"):
+            raise SpecError(
+                f"Input {channel!r} is {place}.",
+                why="The rehearsal's own S3 holds nothing of it.",
+                do=f"Give local data for it: --input {channel}=FOLDER.",
+            )
+    program = next((word for word in spec.entrypoint if word.endswith(".py")), None)
+    if program is not None and not (spec.source_dir / program).is_file():
+        raise SpecError(
+            f"entrypoint names {program}, which does not exist in {spec.source_dir}.",
+            do="Correct entrypoint or source_dir.",
+        )
+    return Image(spec.source_dir, image_command(spec.entrypoint))
+
+
+def image_command(entrypoint: Sequence[str]) -> list[str]:
+    """Return the command of an image with that *entrypoint*: a Python file alone is started by our container entry."""
+    words = list(entrypoint)
+    return ["python", "-m", "spotproof.container", *words] if words[0].endswith(".py") else words
+
+
+def undisturbed_spec(spec: JobSpec) -> JobSpec:
+    """Return the same job on demand, with checkpoints and output of its own."""
+    assert spec.checkpoint_s3_uri is not None
+    return spec.model_copy(
+        update={
+            "use_spot_instances": False,
+            "max_wait": None,
+            "checkpoint_s3_uri": _beside(spec.checkpoint_s3_uri) + "/",
+            "output_path": _beside(spec.output_path),
+        }
+    )
+
+
+def _beside(uri: str) -> str:
+    bucket, prefix = split_s3_uri(uri)
+    return f"s3://{bucket}/{prefix.rstrip('/')}{_UNDISTURBED}"
+
+
+def count_planned(schedule: Schedule) -> int:
+    """Return how many reclaims the schedule names one by one; rates and traces promise no number."""
+    return sum(1 for item in schedule.items if item.kind in ("step", "at"))
+
+
+def _run_job(
+    service: TrainingService,
+    spec: JobSpec,
+    job_name: str,
+    reclaim: str,
+    on_progress: OnProgress,
+    total_steps: int | None = None,
+) -> WatchedJob:
+    service.submit(build_request(spec, job_name=job_name))
+    on_progress(
+        JobSubmitted(job_name=job_name, is_spot=spec.use_spot_instances, reclaim=reclaim, total_steps=total_steps)
+    )
+    watched = watch_job(service, job_name, on_progress)
+    check_completed(watched)
+    return watched
+
+
+def _stage_inputs(service: TrainingService, spec: JobSpec, job_name: str, on_progress: OnProgress) -> JobSpec:
+    for uri in {spec.output_path, spec.checkpoint_s3_uri or spec.output_path}:
+        service.make_bucket(split_s3_uri(uri)[0])
+    staged, uploads = with_uploaded_inputs(spec, job_name=job_name)
+    for prefix, path in uploads.items():
+        num_files = service.upload(path, prefix)
+        on_progress(InputsUploaded(channel=prefix.rstrip("/").rpartition("/")[2], num_files=num_files))
+    return staged
+
+
+def _checkpoints_of(spec: JobSpec) -> Storage:
+    assert spec.checkpoint_s3_uri is not None
+    return open_storage(spec.checkpoint_s3_uri.rstrip("/"))
+
+
+def _model_of(job: WatchedJob) -> str | None:
+    return (job.description.get("ModelArtifacts") or {}).get("S3ModelArtifacts")
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set the variables that boto3 and the storage read, as a user of the local SageMaker would; restore them."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _closed_for_sure(platform: LocalSageMaker) -> Iterator[LocalSageMaker]:
+    """Open and close *platform*; a second Ctrl-C does not cut the closing short, which takes seconds at most."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with platform:
+            try:
+                yield platform
+            finally:
+                if is_main:
+                    for number in before:
+                        signal.signal(number, signal.SIG_IGN)
+    finally:
+        if is_main:
+            for number, handler in before.items():
+                signal.signal(number, handler)

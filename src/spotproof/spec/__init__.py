@@ -1,0 +1,20 @@
+"""JobSpec: what ``job.yaml`` says, checked before anything starts.
+
+The words are those of the SageMaker SDK's ``Estimator``, so that the call and the file read alike; two more,
+``source_dir`` and ``entrypoint``, say what the image holds, for the local platform, which has no registry to pull it
+from. Whatever the service would refuse and can be known beforehand is refused here, with the field, the value and the
+remedy.
+"""
+
+from spotproof.spec.job import Hyperparameter, JobSpec, MetricDefinition, hyperparameter_text, split_s3_uri
+from spotproof.spec.read import parse_job_spec, read_job_spec
+
+__all__ = [
+    "Hyperparameter",
+    "JobSpec",
+    "MetricDefinition",
+    "hyperparameter_text",
+    "parse_job_spec",
+    "read_job_spec",
+    "split_s3_uri",
+]
