@@ -3,10 +3,11 @@
 import os
 from pathlib import Path
 
-from spotproof.events import EVENT_FILE_REGEX, Event, event_file, parse_events, to_line
+from spotproof.checkpoint.interval import DEFAULT_MEAN_UPTIME_SECONDS
+from spotproof.events import EVENT_FILE_REGEX, AttemptEnded, Event, event_file, parse_events, to_line
 from spotproof.storage import LocalStorage, Storage
 
-__all__ = ["Journal", "read_events", "recorded_attempts"]
+__all__ = ["Journal", "mean_uptime_seconds", "read_events", "recorded_attempts"]
 
 
 class Journal:
@@ -59,3 +60,17 @@ def recorded_attempts(storage: Storage) -> list[int]:
 def read_events(storage: Storage, attempt: int) -> list[Event]:
     """Return the events of *attempt*; a torn end is skipped."""
     return list(parse_events(storage.get(event_file(attempt)).decode(errors="replace").splitlines()))
+
+
+def mean_uptime_seconds(storage: Storage, prior_seconds: float = DEFAULT_MEAN_UPTIME_SECONDS) -> float:
+    """Return the mean running time between interruptions that this run has seen so far.
+
+    The prior counts as one interruption after *prior_seconds*, so that a single early kill does not decide alone.
+    """
+    total, interruptions = prior_seconds, 1
+    for attempt in recorded_attempts(storage)[:-1]:  # the last one is this attempt
+        events = read_events(storage, attempt)
+        if events:
+            total += (events[-1].at - events[0].at).total_seconds()
+            interruptions += not any(isinstance(event, AttemptEnded) for event in events)
+    return total / interruptions

@@ -92,6 +92,7 @@ class _Resumable:
                 _restore_before(self, state["before"])
             self._before = _capture_before(self)
         leading = 0
+        self._order.start_pass()
         if state is not None:
             self._worker_rng = dict(state["workers"])
             leading = state["consumed"] % self.num_workers if self.num_workers else 0
@@ -165,9 +166,9 @@ class _TrackedSampler(Sampler[Any]):
         self._inner = inner
         self._on_mismatch = on_mismatch
         self._resume: tuple[dict[str, Any], int] | None = None
-        self._start_pass()
+        self.start_pass()
 
-    def _start_pass(self) -> None:
+    def start_pass(self) -> None:
         self._first_draw: dict[str, Any] | None = None
         self._consumed = 0
         self._digest = _NO_DIGEST
@@ -202,7 +203,7 @@ class _TrackedSampler(Sampler[Any]):
     def __iter__(self) -> Iterator[Any]:
         # A generator: its body runs at the first draw, as that of torch's own random sampler does.
         resume, self._resume = self._resume, None
-        self._start_pass()
+        self.start_pass()
         if resume is None or resume[0]["first_draw"] is None:
             self._first_draw = {"rng": pack_rng(), "sampler": _capture(self._inner)}
             yield from self._drawing(iter(self._inner))

@@ -1,0 +1,21 @@
+"""Lightning: the callback and the CLI that make a stock training exact. The only room that imports lightning.
+
+In: a Lightning trainer. Out: checkpoints between two batches, exact resumes. Who may import it: users' scripts.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from spotproof.lightning.callback import SpotCheckpoint
+
+if TYPE_CHECKING:
+    from spotproof.lightning.cli import SpotCLI
+
+__all__ = ["SpotCLI", "SpotCheckpoint"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "SpotCLI":  # jsonargparse is loaded only where the CLI is used
+        from spotproof.lightning.cli import SpotCLI
+
+        return SpotCLI
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,327 @@
+"""SpotCheckpoint: the one line that makes a Lightning training survive a kill at any instant, bit for bit."""
+
+import logging
+import math
+import os
+import time
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from spotproof.checkpoint import Checkpointer, RngState, read_manifest
+from spotproof.checkpoint.interval import SaveSchedule, auto_interval_seconds
+from spotproof.checkpoint.journal import mean_uptime_seconds
+from spotproof.contract import ENV_JOB_NAME, ENV_PROGRESS_SECONDS, EXIT_INTERRUPTED
+from spotproof.errors import CheckpointDamaged, SpecError
+from spotproof.events import AttemptEnded, NoticeReceived, PhaseEntered, Progress, Resumed, Warned, progress_line
+from spotproof.lightning import _private as private
+from spotproof.lightning._io import SpotCheckpointIO
+from spotproof.lightning._notice import Notice
+from spotproof.lightning._place import default_dirpath
+
+__all__ = ["SpotCheckpoint"]
+
+log = logging.getLogger(__name__)
+
+
+class SpotCheckpoint(Callback):
+    """Save between two batches, in the background; resume exactly there.
+
+    Killed at any instant, a script with this callback and ``ckpt_path=spot.latest()`` ends with the parameters,
+    optimizer, metrics and random-number states of an undisturbed run. That needs what an undisturbed run needs to be
+    repeatable: seeds (``seed_everything``) and deterministic kernels.
+
+    Example::
+
+        spot = SpotCheckpoint()
+        trainer = L.Trainer(callbacks=[spot])
+        trainer.fit(model, datamodule=data, ckpt_path=spot.latest())
+    """
+
+    def __init__(
+        self,
+        dirpath: str | os.PathLike[str] | None = None,
+        *,
+        every_n_steps: int | None = None,
+        every_n_seconds: float | Literal["auto"] | None = "auto",
+        keep: int = 2,
+    ) -> None:
+        """Prepare; touches nothing yet.
+
+        Args:
+            dirpath: Folder for checkpoints; by default ``SM_CHECKPOINT_DIR``, else what SageMaker's
+                checkpointconfig.json says, else ``checkpoints``.
+            every_n_steps: Optimizer steps between saves. Both triggers may be set; whichever comes first counts.
+            every_n_seconds: Seconds between saves, None, or ``"auto"``: from the measured stall and mean uptime.
+            keep: Newest checkpoints kept, at least 2.
+
+        Raises:
+            SpecError: A value is out of range, or no trigger is set.
+        """
+        self.dirpath = os.fspath(dirpath) if dirpath is not None else default_dirpath(os.environ)
+        self._schedule = SaveSchedule(every_n_steps=every_n_steps, every_n_seconds=every_n_seconds)
+        config = {"dirpath": self.dirpath, "every_n_steps": every_n_steps, "every_n_seconds": every_n_seconds}
+        self._checkpointer = Checkpointer(self.dirpath, keep=keep, config=config)
+        self._notice = Notice()
+        self._hooks: private.FitHooks | None = None
+        self._run: _LightningRun | None = None
+        self._resumed: dict[str, Any] | None = None
+        self._resumed_step: int | None = None
+        self._load_seconds = 0.0
+        self._has_trained = False
+        self._reported_step = -1
+        self._printed_at = -math.inf
+        self._mean_uptime_seconds = 0.0
+
+    def latest(self) -> str | None:
+        """Return the newest checkpoint that verifies, for ``fit(ckpt_path=…)``, or None if there is none.
+
+        Checkpoints that are cut short or altered are passed over for the next older one, with a warning.
+        """
+        manifest = self._checkpointer.latest()
+        if manifest is None:
+            return None
+        return f"{self.dirpath.rstrip('/')}/{manifest.key}"
+
+    # -- set-up ------------------------------------------------------------------------------------------------------
+
+    def setup(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule", stage: str) -> None:
+        """Hook into the fit loop; Lightning calls this before it loads the checkpoint."""
+        if stage != "fit":
+            return
+        if trainer.world_size > 1:
+            raise SpecError(
+                f"SpotCheckpoint works in one process so far; this trainer has {trainer.world_size}.",
+                do="Use devices=1, num_nodes=1.",
+            )
+        strategy = trainer.strategy
+        if not isinstance(strategy.checkpoint_io, SpotCheckpointIO):
+            strategy.checkpoint_io = SpotCheckpointIO(strategy.checkpoint_io, self._load)
+        self._hooks = private.FitHooks(
+            trainer,
+            before_batch=lambda: self._at_safe_point(trainer),
+            after_training=lambda: self._at_end(trainer),
+            on_order_mismatch=self._warn,
+        )
+        if self._run is None:
+            self._run = _LightningRun()
+            self._checkpointer.register("lightning", self._run)
+        self._run.trainer = trainer
+        self._has_trained = False
+        self._resumed = None
+        self._notice.install()
+
+    def _load(self, path: str) -> dict[str, Any]:
+        began = time.perf_counter()
+        manifest = read_manifest(self._checkpointer.storage, path.rpartition("/")[2])
+        checkpoint: dict[str, Any] = self._checkpointer.read(manifest)["lightning"]
+        self._load_seconds = time.perf_counter() - began
+        return checkpoint
+
+    def on_load_checkpoint(
+        self, trainer: "pl.Trainer", pl_module: "pl.LightningModule", checkpoint: dict[str, Any]
+    ) -> None:
+        """Take our part of the checkpoint; a plain Lightning checkpoint has none and is resumed as Lightning does."""
+        self._resumed = checkpoint.get("spotproof")
+        if self._resumed is None or self._hooks is None:
+            return
+        self._resumed_step = checkpoint["global_step"]
+        if self._resumed["between"] == "batches":
+            self._hooks.is_resuming = True
+            self._hooks.loader_states = private.loader_states(checkpoint)
+        else:
+            self._hooks.rng_before_loaders = self._resumed["rng"]
+        self._continue_loggers(trainer, private.batches_that_stepped(checkpoint))
+
+    def _continue_loggers(self, trainer: "pl.Trainer", step: int) -> None:
+        assert self._resumed is not None
+        saved = self._resumed["loggers"]
+        continued = 0
+        for logger, state in zip(trainer.loggers, saved, strict=False):
+            if isinstance(logger, TensorBoardLogger) and state is not None and trainer.is_global_zero:
+                private.continue_tensorboard(logger, state["version"], step)
+                continued += 1
+        if continued == len(trainer.loggers):
+            # They have them already; written again, TensorBoard would show a second point at step 0.
+            trainer.enable_autolog_hparams = False
+
+    def on_fit_start(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule") -> None:
+        """Become the writer of the folder, after the checkpoint was loaded and before anything is trained."""
+        if self._resumed_step is None and self._checkpointer.attempt is None:
+            self._refuse_to_overwrite()
+        attempt = self._checkpointer.begin()
+        self._mean_uptime_seconds = mean_uptime_seconds(self._checkpointer.storage)
+        if self._resumed_step is not None:
+            self._checkpointer.record(Resumed(attempt=attempt, step=self._resumed_step, seconds=self._load_seconds))
+
+    def _refuse_to_overwrite(self) -> None:
+        found = self._checkpointer.latest()
+        if found is not None:
+            raise SpecError(
+                f"{self.dirpath} holds checkpoints up to step {found.step}, but fit() would start at step 0.",
+                why="Two runs in one folder would replace each other's checkpoints.",
+                do="Pass ckpt_path=spot.latest() to fit() to go on, or give this run a folder of its own.",
+            )
+
+    # -- training ----------------------------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule") -> None:
+        """Say where training begins, and keep SIGTERM for the safe points."""
+        self._notice.hold()
+        self._report_progress(trainer)
+
+    def _at_safe_point(self, trainer: "pl.Trainer") -> None:
+        """Between two batches: nothing is half done, nothing of the next batch has been fetched."""
+        step = trainer.global_step
+        if not self._has_trained:
+            self._has_trained = True
+            self._start(trainer, step)
+        if not private.is_between_optimizer_steps(trainer):
+            return
+        if self._notice.signal is not None:
+            self._leave(trainer, step)
+        now = time.monotonic()
+        if self._schedule.is_due(step, now) and step != self._schedule.last_step:
+            self._save(trainer, step, now)
+
+    def _start(self, trainer: "pl.Trainer", step: int) -> None:
+        assert self._hooks is not None
+        self._hooks.loader_states = self._hooks.rng_before_loaders = None
+        now = time.monotonic()
+        self._schedule.saved(step, now)
+        for kind in private.unresumable_loaders(trainer):
+            self._warn(
+                f"The position in the training data ({kind}) can't be saved, so a resume within an epoch will not be "
+                "exact. Use a map-style dataset with a DataLoader, or a loader with state_dict and load_state_dict."
+            )
+        if self._resumed is not None:
+            if self._resumed["between"] == "batches":
+                private.restore_run_state(trainer, self._resumed["run"])
+                RngState().load_state_dict(self._resumed["rng"])
+            self._resumed = None
+        else:
+            # At once, so that a state that can't be saved is refused before an hour of training depends on it, and so
+            # that a kill in the first steps comes back to the same initial weights.
+            self._save(trainer, step, now)
+
+    def _save(self, trainer: "pl.Trainer", step: int, now: float, *, wait: bool = False, between: str = "batches") -> None:
+        assert self._run is not None
+        self._run.between = between
+        began = time.perf_counter()
+        meta = {"epoch": trainer.current_epoch, "between": between}
+        if self._checkpointer.save(step, meta=meta, wait=wait):
+            stall = time.perf_counter() - began
+            self._schedule.saved(step, now)
+            writer = self._checkpointer.writer
+            if writer is not None and writer.last_durable_seconds is not None and not wait:
+                self._schedule.auto_seconds = auto_interval_seconds(
+                    stall, writer.last_durable_seconds, self._mean_uptime_seconds
+                )
+
+    def _leave(self, trainer: "pl.Trainer", step: int) -> None:
+        assert self._notice.signal is not None
+        attempt = self._checkpointer.begin()
+        self._checkpointer.record(NoticeReceived(attempt=attempt, signal=self._notice.signal.name, step=step))
+        if step != self._schedule.last_step:
+            self._save(trainer, step, time.monotonic(), wait=True)
+        self._checkpointer.wait()
+        self._checkpointer.record(AttemptEnded(attempt=attempt, outcome="notice", step=step))
+        log.warning("%s: step %d is saved, leaving.", self._notice.signal.name, step)
+        raise SystemExit(EXIT_INTERRUPTED)
+
+    def on_train_batch_end(
+        self, trainer: "pl.Trainer", pl_module: "pl.LightningModule", outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Report the step as soon as it is done; a save waits for the safe point."""
+        if trainer.global_step != self._reported_step:
+            self._report_progress(trainer)
+
+    @rank_zero_only
+    def _report_progress(self, trainer: "pl.Trainer") -> None:
+        self._reported_step = trainer.global_step
+        wanted = os.environ.get(ENV_PROGRESS_SECONDS)
+        now = time.monotonic()
+        if now - self._printed_at < (float(wanted) if wanted else 1.0):
+            return
+        self._printed_at = now
+        event = Progress(attempt=self._checkpointer.begin(), step=trainer.global_step, epoch=trainer.current_epoch)
+        self._checkpointer.record(event)
+        if wanted or ENV_JOB_NAME in os.environ:
+            # The platform reads this as a metric, and the log outlives the machine.
+            print(progress_line(event), flush=True)  # noqa: T201
+
+    def on_validation_start(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule") -> None:
+        """Note the phase."""
+        self._enter(trainer, "validate")
+
+    def on_validation_end(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule") -> None:
+        """Note the phase."""
+        self._enter(trainer, "train")
+
+    def _enter(self, trainer: "pl.Trainer", phase: str) -> None:
+        if trainer.training or (trainer.validating and not trainer.sanity_checking):
+            attempt = self._checkpointer.attempt
+            if attempt is not None:
+                self._checkpointer.record(PhaseEntered(attempt=attempt, phase=phase, step=trainer.global_step))
+
+    # -- end ---------------------------------------------------------------------------------------------------------
+
+    def _at_end(self, trainer: "pl.Trainer") -> None:
+        """Training is complete and every hook has run: what is saved now is the result."""
+        step = trainer.global_step
+        self._save(trainer, step, time.monotonic(), wait=True, between="end")
+        self._checkpointer.record(AttemptEnded(attempt=self._checkpointer.begin(), outcome="finished", step=step))
+
+    def on_exception(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule", exception: BaseException) -> None:
+        """Let a save under way become durable; what was trained since is lost, as in a kill."""
+        if self._checkpointer.attempt is not None and not isinstance(exception, SystemExit):
+            self._checkpointer.wait()
+            self._checkpointer.record(
+                AttemptEnded(attempt=self._checkpointer.attempt, outcome="error", step=trainer.global_step)
+            )
+        self._detach()
+
+    def teardown(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule", stage: str) -> None:
+        """Leave the trainer and the process as they were."""
+        if stage == "fit":
+            self._checkpointer.close()
+            self._detach()
+
+    def _detach(self) -> None:
+        self._notice.remove()
+        if self._hooks is not None:
+            self._hooks.remove()
+            self._hooks = None
+
+    def _warn(self, message: str) -> None:
+        log.warning(message)
+        self._checkpointer.record(Warned(attempt=self._checkpointer.begin(), message=message))
+
+
+class _LightningRun:
+    """The whole training as one stateful object: what Lightning saves, and what it forgets."""
+
+    def __init__(self) -> None:
+        self.trainer: Any = None
+        self.between = "batches"
+
+    def state_dict(self) -> dict[str, Any]:
+        checkpoint = private.dump_checkpoint(self.trainer)
+        checkpoint["spotproof"] = {
+            "between": self.between,
+            "rng": RngState().state_dict(),
+            "run": private.run_state(self.trainer),
+            "loggers": [
+                {"version": logger.version} if isinstance(logger, TensorBoardLogger) else None
+                for logger in self.trainer.loggers
+            ],
+        }
+        return checkpoint
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        raise CheckpointDamaged(
+            "A Lightning training is not restored through the Checkpointer.", do="Use fit(ckpt_path=spot.latest())."
+        )

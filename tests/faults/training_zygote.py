@@ -1,0 +1,199 @@
+"""A process that has imported torch and Lightning once, and forks a training for each line it reads.
+
+Each training is a process of its own and its kill a real SIGKILL; only the seconds of importing are saved. Reads one JSON
+request a line, answers with one JSON line: ``{"exit": code or -signal}``.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+import torchmetrics
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
+
+from spotproof.lightning import SpotCheckpoint
+
+NUM_SAMPLES = 44
+
+
+class Samples(Dataset):
+    """Vectors with random augmentation from all three generators; the first value is the sample's id."""
+
+    def __len__(self):
+        return NUM_SAMPLES
+
+    def __getitem__(self, index):
+        base = torch.sin(torch.arange(8.0) * (index + 1))
+        noise = torch.randn(8) * 0.1 + np.random.rand() * 0.1 + random.random() * 0.1
+        return {"id": index, "x": base + noise, "y": index % 3}
+
+
+class Model(pl.LightningModule):
+    def __init__(self, scenario, trace):
+        super().__init__()
+        self.scenario, self.trace = scenario, trace
+        self.net = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 3))
+        self.accuracy = torchmetrics.Accuracy(task="multiclass", num_classes=3)
+        self.val_loss_mean = torchmetrics.MeanMetric()
+
+    def training_step(self, batch, batch_idx):
+        kill_if("training_step", self.global_step)
+        logits = self.net(batch["x"])
+        loss = nn.functional.cross_entropy(logits, batch["y"])
+        self.accuracy(logits, batch["y"])
+        self.log("train_acc", self.accuracy, on_step=False, on_epoch=True)
+        self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True)
+        self.log("worst", loss, on_step=False, on_epoch=True, reduce_fx="max")
+        self.trace("batch", self.current_epoch, batch_idx, batch["id"].tolist(), loss.item().hex())
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        kill_if("validation_step", self.global_step)
+        loss = nn.functional.cross_entropy(self.net(batch["x"]), batch["y"])
+        self.log("val_loss", loss)
+        self.trace("val", self.current_epoch, self.global_step, batch_idx, loss.item().hex())
+
+    def on_train_epoch_end(self):
+        metrics = {k: v.item().hex() for k, v in sorted(self.trainer.callback_metrics.items())}
+        self.trace("epoch", self.current_epoch, metrics)
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.Adam(self.parameters(), lr=0.01)
+        kind = self.scenario.get("scheduler")
+        if kind == "onecycle":
+            steps = self.trainer.estimated_stepping_batches
+            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.05, total_steps=int(steps))
+            return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+        if kind == "plateau":
+            scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "train_loss_epoch"}}
+        if kind == "step":
+            return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.9)]
+        return optimizer
+
+
+_kill = {}
+
+
+def kill_if(point, step):
+    """End this process by SIGKILL if the request asked for a kill here."""
+    if _kill.get("point") == point and step >= _kill["step"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Killer(pl.Callback):
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        kill_if("on_train_batch_start", trainer.global_step)
+
+    def on_train_batch_end(self, trainer, module, *args):
+        kill_if("on_train_batch_end", trainer.global_step)
+
+    def on_validation_end(self, trainer, module):
+        if not trainer.sanity_checking:
+            kill_if("on_validation_end", trainer.global_step)
+
+    def on_train_epoch_end(self, trainer, module):
+        kill_if("on_train_epoch_end", trainer.global_step)
+
+    def on_train_epoch_start(self, trainer, module):
+        kill_if("on_train_epoch_start", trainer.global_step)
+
+    def on_train_end(self, trainer, module):
+        kill_if("on_train_end", trainer.global_step)
+
+    def on_load_checkpoint(self, trainer, module, checkpoint):
+        kill_if("on_load_checkpoint", 10**9)
+
+
+def loaders(scenario):
+    workers = scenario.get("workers", 0)
+    options = {"num_workers": workers, "persistent_workers": bool(workers) and scenario.get("persistent", False)}
+    data = Samples()
+    if scenario.get("sampler") == "weighted":
+        options["sampler"] = WeightedRandomSampler([1.0 + i % 2 for i in range(NUM_SAMPLES)], NUM_SAMPLES)
+    else:
+        options["shuffle"] = True
+    return DataLoader(data, batch_size=4, **options), DataLoader(data, batch_size=11, num_workers=0)
+
+
+def train(request):
+    scenario, folder = request["scenario"], Path(request["folder"])
+    _kill.update(request.get("kill") or {})
+
+    def trace(*entry):
+        with open(folder / "trace.jsonl", "a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    pl.seed_everything(scenario.get("seed", 7), verbose=False)
+    model = Model(scenario, trace)
+    spot = SpotCheckpoint(folder / "checkpoints", every_n_steps=scenario.get("every", 3), every_n_seconds=None)
+    if request.get("mutate") == "order":  # resume without the position in the data
+        import spotproof.lightning._private as private
+
+        private.can_be_resumed = lambda loader: False
+    if request.get("mutate") == "rng":
+        from spotproof.checkpoint.rng import RngState
+
+        RngState.load_state_dict = lambda self, state: None
+    if request.get("mutate") == "metrics":
+        import spotproof.lightning._private as private
+
+        private.restore_run_state = lambda trainer, state: None
+    train_loader, val_loader = loaders(scenario)
+    logger = TensorBoardLogger(folder / "logs", name="run") if scenario.get("tensorboard") else False
+    trainer = pl.Trainer(
+        max_epochs=scenario.get("epochs", 3),
+        accelerator="cpu",
+        callbacks=[Killer(), spot],
+        logger=logger,
+        log_every_n_steps=1,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        accumulate_grad_batches=scenario.get("accumulate", 1),
+        val_check_interval=scenario.get("val_check_interval", 1.0),
+        default_root_dir=folder,
+        deterministic=True,
+        **scenario.get("trainer", {}),
+    )
+    trainer.fit(model, train_loader, val_loader, ckpt_path=spot.latest())
+    state = {"model": model.state_dict(), "optimizer": trainer.optimizers[0].state_dict(), "rng": torch.rand(4)}
+    torch.save(state, folder / "final.pt")
+
+
+def main():
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        request = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                log = os.open(Path(request["folder"], "log.txt"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+                os.dup2(log, 1)
+                os.dup2(log, 2)
+                train(request)
+                code = 0
+            except SystemExit as err:
+                code = err.code if isinstance(err.code, int) else 1
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                os._exit(code)
+        _, status = os.waitpid(pid, 0)
+        code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        print(json.dumps({"exit": code}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
