@@ -22,10 +22,10 @@ class Zygote:
             text=True,
         )
 
-    def train(self, folder, scenario, *, kill=None, mutate=None):
+    def train(self, folder, scenario, *, kill=None, mutate=None, settle=True):
         """Run one attempt; return its exit code, negative for a signal."""
         folder.mkdir(exist_ok=True)
-        request = {"folder": str(folder), "scenario": scenario, "kill": kill, "mutate": mutate}
+        request = {"folder": str(folder), "scenario": scenario, "kill": kill, "mutate": mutate, "settle": settle}
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())["exit"]
@@ -34,6 +34,7 @@ class Zygote:
         """End it."""
         self._process.stdin.close()
         self._process.wait(10)
+        self._process.stdout.close()
 
 
 @pytest.fixture(scope="session")

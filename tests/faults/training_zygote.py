@@ -37,6 +37,10 @@ class Samples(Dataset):
         return {"id": index, "x": base + noise, "y": index % 3}
 
 
+class Opaque:
+    """An object that no checkpoint can hold safely."""
+
+
 class Model(pl.LightningModule):
     def __init__(self, scenario, trace):
         super().__init__()
@@ -60,11 +64,16 @@ class Model(pl.LightningModule):
         kill_if("validation_step", self.global_step)
         loss = nn.functional.cross_entropy(self.net(batch["x"]), batch["y"])
         self.log("val_loss", loss)
-        self.trace("val", self.current_epoch, self.global_step, batch_idx, loss.item().hex())
+        if not self.trainer.sanity_checking:
+            self.trace("val", self.current_epoch, self.global_step, batch_idx, loss.item().hex())
 
     def on_train_epoch_end(self):
         metrics = {k: v.item().hex() for k, v in sorted(self.trainer.callback_metrics.items())}
         self.trace("epoch", self.current_epoch, metrics)
+
+    def on_save_checkpoint(self, checkpoint):
+        if self.scenario.get("unsafe"):
+            checkpoint["mine"] = Opaque()
 
     def configure_optimizers(self):
         optimizer = torch.optim.Adam(self.parameters(), lr=0.01)
@@ -85,13 +94,24 @@ _kill = {}
 
 
 def kill_if(point, step):
-    """End this process by SIGKILL if the request asked for a kill here."""
+    """Send this process the signal that the request asked for here: SIGKILL unless it says otherwise."""
     if _kill.get("point") == point and step >= _kill["step"]:
-        os.kill(os.getpid(), signal.SIGKILL)
+        signum = _kill.get("signal", signal.SIGKILL)
+        if signum != signal.SIGKILL:
+            _kill.clear()  # once
+        os.kill(os.getpid(), signum)
 
 
 class Killer(pl.Callback):
+    """Kills where it is asked to. Before each batch it lets a save under way finish, so that what a kill finds on the
+    disk does not depend on the machine's load; kills in the middle of a write have tests of their own."""
+
+    def __init__(self, spot, *, settle):
+        self.spot, self.settle = spot, settle
+
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if self.settle:
+            self.spot._checkpointer.wait()
         kill_if("on_train_batch_start", trainer.global_step)
 
     def on_train_batch_end(self, trainer, module, *args):
@@ -139,7 +159,7 @@ def train(request):
     if request.get("mutate") == "order":  # resume without the position in the data
         import spotproof.lightning._private as private
 
-        private.can_be_resumed = lambda loader: False
+        private.loader_states = lambda checkpoint: []
     if request.get("mutate") == "rng":
         from spotproof.checkpoint.rng import RngState
 
@@ -153,7 +173,7 @@ def train(request):
     trainer = pl.Trainer(
         max_epochs=scenario.get("epochs", 3),
         accelerator="cpu",
-        callbacks=[Killer(), spot],
+        callbacks=[Killer(spot, settle=request.get("settle", True)), spot] if request.get("mutate") != "no_callback" else [],
         logger=logger,
         log_every_n_steps=1,
         enable_progress_bar=False,
@@ -165,7 +185,8 @@ def train(request):
         deterministic=True,
         **scenario.get("trainer", {}),
     )
-    trainer.fit(model, train_loader, val_loader, ckpt_path=spot.latest())
+    ckpt_path = None if request.get("mutate") in ("no_callback", "no_ckpt_path") else spot.latest()
+    trainer.fit(model, train_loader, val_loader, ckpt_path=ckpt_path)
     state = {"model": model.state_dict(), "optimizer": trainer.optimizers[0].state_dict(), "rng": torch.rand(4)}
     torch.save(state, folder / "final.pt")
 
