@@ -53,8 +53,8 @@ class HostPlan:
     config_files: Mapping[str, Any]
     """JSON documents by path below ml."""
     channels: Sequence[str]
-    checkpoint_dir: str
-    """Below ml."""
+    checkpoint_dir: str | None
+    """Below ml; None if the job has none."""
 
     @property
     def name(self) -> str:
@@ -86,13 +86,14 @@ class Host:
         self._tree = Supervised(what, plan.command, self._stage(), registry, on_output=on_output, on_exit=on_exit)
         self.start, self.terminate, self.kill = self._tree.start, self._tree.terminate, self._tree.kill
         self.is_gone = self._tree.is_gone
-        self._is_open = False
+        self.is_open = False
 
     def build(self) -> None:
         """Make the directory with everything in it but what comes from S3."""
         ml = self.plan.ml_dir
         for name in (contract.MODEL_DIR, contract.OUTPUT_DATA_DIR, contract.INPUT_DATA_DIR, self.plan.checkpoint_dir):
-            (ml / name).mkdir(parents=True, exist_ok=True)
+            if name is not None:
+                (ml / name).mkdir(parents=True, exist_ok=True)
         for channel in self.plan.channels:
             (ml / contract.INPUT_DATA_DIR / channel).mkdir(parents=True, exist_ok=True)
         for name in ("tmp", "home", "scratch"):
@@ -115,6 +116,7 @@ class Host:
         Raises:
             EngineError: It could not be set.
         """
+        self.is_open = True
         self._tree.open()
 
     def read_failure(self) -> str:
@@ -166,11 +168,12 @@ class Host:
         """What a job needs that can't have the literal /opt/ml. The names are those of AWS's training toolkit."""
         plan, base = self.plan, self.plan.base
         hosts = [f"algo-{number + 1}" for number in range(plan.num_hosts)]
+        checkpoint = {contract.ENV_CHECKPOINT_DIR: str(base / plan.checkpoint_dir)} if plan.checkpoint_dir else {}
         return {
             contract.ENV_BASE_DIR: str(base),
             contract.ENV_MODEL_DIR: str(base / contract.MODEL_DIR),
             contract.ENV_OUTPUT_DATA_DIR: str(base / contract.OUTPUT_DATA_DIR),
-            contract.ENV_CHECKPOINT_DIR: str(base / plan.checkpoint_dir),
+            **checkpoint,
             "SM_OUTPUT_DIR": str(base / contract.OUTPUT_DIR),
             "SM_INPUT_DIR": str(base / "input"),
             "SM_INPUT_CONFIG_DIR": str(base / "input/config"),
@@ -217,6 +220,8 @@ def remove_tree(path: Path) -> None:
     """Remove *path* and all below it, also what the job made unwritable. Say so in the log if something stays."""
 
     def make_writable(function: Callable[..., Any], name: str, _: Any) -> None:
+        if not os.path.lexists(name):
+            return
         try:
             os.chmod(os.path.dirname(name), 0o700)
             os.chmod(name, 0o700)

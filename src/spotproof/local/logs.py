@@ -4,10 +4,10 @@ A line is ``<milliseconds since 1970> <message>``. Times never go back within a 
 came since a time miss nothing.
 """
 
-import os
+import io
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -71,6 +71,7 @@ def _cut(line: bytes) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
+    start: int
     end: int
     at_ms: int
     message: str
@@ -124,35 +125,44 @@ class LogReader:
             ValueError: The token is none of ours.
         """
         path = self.path(stream)
-        size = path.stat().st_size
-        direction, offset = (
-            _parse_token(token) if token else ("f" if is_from_head else "b", 0 if is_from_head else size)
-        )
-        limit = min(limit or _MAX_PAGE_EVENTS, _MAX_PAGE_EVENTS)
-        start, lines = _read_forward(path, offset) if direction == "f" else _read_backward(path, min(offset, size))
-        kept: list[_Line] = []
-        page_bytes = 0
-        forward_end = start
-        for line in lines if direction == "f" else reversed(list(lines)):
-            if line.at_ms >= start_ms and (end_ms is None or line.at_ms < end_ms):
-                page_bytes += len(line.message) + 26
-                if len(kept) == limit or (kept and page_bytes > _MAX_PAGE_BYTES):
-                    break
-                kept.append(line)
-            forward_end = max(forward_end, line.end)
-        if direction == "b":
-            kept.reverse()
-        events = [{"timestamp": line.at_ms, "message": line.message, "ingestionTime": line.at_ms} for line in kept]
-        first = kept[0].end - _size(kept[0]) if kept else (start if direction == "f" else min(offset, size))
+        if token is not None:
+            direction, offset = _parse_token(token)
+        else:
+            direction, offset = ("f", 0) if is_from_head else ("b", path.stat().st_size)
+        page = _Page(start_ms, end_ms, min(limit or _MAX_PAGE_EVENTS, _MAX_PAGE_EVENTS))
+        if direction == "f":
+            page.fill(_read_forward(path, offset))
+            first, last = (page.lines[0].start if page.lines else offset), max(offset, page.seen_end)
+        else:
+            page.fill(reversed(_read_backward(path, offset)))
+            page.lines.reverse()
+            first, last = (page.lines[0].start, page.lines[-1].end) if page.lines else (offset, offset)
         return {
-            "events": events,
-            "nextForwardToken": f"f/{forward_end if direction == 'f' else (kept[-1].end if kept else min(offset, size)):020d}",
+            "events": [
+                {"timestamp": line.at_ms, "message": line.message, "ingestionTime": line.at_ms} for line in page.lines
+            ],
+            "nextForwardToken": f"f/{last:020d}",
             "nextBackwardToken": f"b/{first:020d}",
         }
 
 
-def _size(line: _Line) -> int:
-    return len(str(line.at_ms)) + 1 + len(line.message.encode(errors="replace")) + 1
+class _Page:
+    """The lines of one answer."""
+
+    def __init__(self, start_ms: int, end_ms: int | None, limit: int) -> None:
+        self._start_ms, self._end_ms, self._limit = start_ms, end_ms, limit
+        self.lines: list[_Line] = []
+        self.seen_end = 0
+
+    def fill(self, lines: Iterable[_Line]) -> None:
+        size_bytes = 0
+        for line in lines:
+            if line.at_ms >= self._start_ms and (self._end_ms is None or line.at_ms < self._end_ms):
+                size_bytes += line.end - line.start
+                if len(self.lines) == self._limit or (self.lines and size_bytes > _MAX_PAGE_BYTES):
+                    return
+                self.lines.append(line)
+            self.seen_end = line.end
 
 
 def _parse_token(token: str) -> tuple[str, int]:
@@ -162,52 +172,34 @@ def _parse_token(token: str) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
-def _read_forward(path: Path, offset: int) -> tuple[int, Iterator[_Line]]:
-    def lines() -> Iterator[_Line]:
-        with path.open("rb") as file:
-            file.seek(offset)
-            end = offset
-            for raw in file:
-                if not raw.endswith(b"\n"):
-                    return  # being written
-                end += len(raw)
-                if (line := _parse_line(raw, end)) is not None:
-                    yield line
-
-    return offset, lines()
+def _read_forward(path: Path, offset: int) -> Iterator[_Line]:
+    with path.open("rb") as file:
+        file.seek(offset)
+        yield from _parse_lines(file, offset)
 
 
-def _read_backward(path: Path, offset: int) -> tuple[int, Iterator[_Line]]:
+def _read_backward(path: Path, offset: int) -> list[_Line]:
+    """Return the lines of the last two pages' worth of bytes before *offset*."""
     start = max(0, offset - 2 * _MAX_PAGE_BYTES)
     with path.open("rb") as file:
         file.seek(start)
-        data = file.read(offset - start)
-    if start > 0:
-        cut = data.find(b"\n") + 1
-        start, data = start + cut, data[cut:]
-    found, end = [], start
-    for raw in _split(data):
-        end += len(raw)
-        if (line := _parse_line(raw, end)) is not None:
-            found.append(line)
-    return start, iter(found)
+        if start > 0:
+            start += len(file.readline())  # begins inside a line
+        data = file.read(max(0, offset - start))
+    return list(_parse_lines(io.BytesIO(data), start))
 
 
-def _split(data: bytes) -> Iterator[bytes]:
-    *lines, _ = data.split(b"\n")
-    for line in lines:
-        yield line + b"\n"
-
-
-def _parse_line(raw: bytes, end: int) -> _Line | None:
-    at, space, message = raw.rstrip(b"\n").decode(errors="replace").partition(" ")
-    return _Line(end, int(at), message) if space and at.isdigit() else None
+def _parse_lines(raws: Iterable[bytes], start: int) -> Iterator[_Line]:
+    for raw in raws:
+        if not raw.endswith(b"\n"):
+            return  # being written
+        at, space, message = raw[:-1].decode(errors="replace").partition(" ")
+        if space and at.isdigit():
+            yield _Line(start, start + len(raw), int(at), message)
+        start += len(raw)
 
 
 def _first_and_last(path: Path) -> tuple[int | None, int | None]:
-    with path.open("rb") as file:
-        first = _parse_line(file.readline(_MAX_LINE_BYTES * 4), 0)
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 4 * _MAX_LINE_BYTES))
-        lines = [line for raw in _split(file.read()) if (line := _parse_line(raw, 0)) is not None]
-    return (first.at_ms if first else None), (lines[-1].at_ms if lines else None)
+    first = next(_read_forward(path, 0), None)
+    last = _read_backward(path, path.stat().st_size)[-1:]
+    return (first.at_ms if first else None), (last[0].at_ms if last else None)

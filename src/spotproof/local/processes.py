@@ -172,7 +172,7 @@ class Supervised:
         script = Path(__file__).with_name("_supervisor.py")
         try:
             # A session of its own: Ctrl-C in a terminal is for the server, which ends its hosts in order.
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(script), str(report_write)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -188,9 +188,11 @@ class Supervised:
             raise EngineError(f"{self.what} could not be started:", why=f"{error}.") from error
         finally:
             os.close(report_write)
-        self._registry.add(self._process.pid, self.what)
+        self._registry.add(process.pid, self.what)
+        with self._lock:  # the first line is the configuration, even if a kill comes at this very moment
+            self._process = process
+            self._write(json.dumps(config).encode() + b"\n")
         threading.Thread(target=self._watch, args=(report_read,), name=f"watch {self.what}", daemon=True).start()
-        self._send(json.dumps(config).encode() + b"\n")
         if not self._ready.wait(_READY_TIMEOUT_SECONDS) or self._error is not None:
             self.kill()
             self.is_gone.wait(_READY_TIMEOUT_SECONDS)
@@ -210,14 +212,17 @@ class Supervised:
 
     def _send(self, data: bytes) -> None:
         with self._lock:
-            process = self._process
-            if process is None or process.stdin is None or process.stdin.closed:
-                return
-            try:
-                while data:
-                    data = data[process.stdin.write(data) or 0 :]
-            except OSError:  # the supervisor is gone, and its tree with it
-                pass
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        process = self._process
+        if process is None or process.stdin is None or process.stdin.closed:
+            return
+        try:
+            while data:
+                data = data[process.stdin.write(data) or 0 :]
+        except OSError:  # the supervisor is gone, and its tree with it
+            pass
 
     def _watch(self, report_fd: int) -> None:
         """Deliver output and reports as they come, on one thread, until the tree is gone."""
