@@ -42,15 +42,7 @@ def find_local_server(state_dir: Path | None = None) -> LocalServer | None:
         os.kill(pid, 0)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    environment = {
-        "AWS_ENDPOINT_URL": url,
-        "AWS_ENDPOINT_URL_S3": str(known["s3_url"]),
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        **{str(key): str(value) for key, value in known.get("environment", {}).items()},
-    }
+    environment = {str(name): str(value) for name, value in known.get("environment", {}).items()}
     return LocalServer(url=url, environment=environment)
 
 

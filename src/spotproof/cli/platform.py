@@ -3,11 +3,18 @@
 import signal
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-__all__ = ["reclaim", "serve"]
+from spotproof.errors import SpecError
+
+if TYPE_CHECKING:
+    from spotproof.local import LocalSageMaker
+
+HostMode = Literal["auto", "namespace", "plain"]
+
+__all__ = ["parse_hosts", "reclaim", "serve"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
@@ -20,7 +27,7 @@ def serve(
         typer.Option("--image", help='URI=FOLDER:COMMAND: what an image holds, for example img=src:"python train.py".'),
     ] = None,
     reclaim: Annotated[str, typer.Option(help="Interruption schedule for all spot jobs.")] = "none",
-    hosts: Annotated[str, typer.Option(help="How hosts are isolated: auto, namespaces or processes.")] = "auto",
+    hosts: Annotated[str, typer.Option(help="How hosts are isolated: auto, namespace or plain.")] = "auto",
     as_json: Json = False,
 ) -> None:
     """Run a local SageMaker until Ctrl-C."""
@@ -34,7 +41,7 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: closing.set())
     parsed = dict(parse_image(text) for text in images or [])
-    with LocalSageMaker(folder, port=port, images=parsed, reclaim=reclaim, hosts=hosts) as platform:
+    with LocalSageMaker(folder, port=port, images=parsed, reclaim=reclaim, hosts=parse_hosts(hosts)) as platform:
         environment = platform.environment()
         if as_json:
             print_json({"url": platform.url, "s3_url": platform.s3_url, "environment": environment})
@@ -50,8 +57,20 @@ def serve(
         closing.wait()
 
 
-def _set_when_closed(platform: object, closing: threading.Event) -> None:
-    platform.wait_closed()  # type: ignore[attr-defined]
+def parse_hosts(text: str) -> HostMode:
+    """Return how hosts are isolated.
+
+    Raises:
+        SpecError: *text* names no such way.
+    """
+    known: dict[str, HostMode] = {"auto": "auto", "namespace": "namespace", "plain": "plain"}
+    if text not in known:
+        raise SpecError(f"--hosts {text!r} is unknown.", do="Write auto, namespace or plain.")
+    return known[text]
+
+
+def _set_when_closed(platform: "LocalSageMaker", closing: threading.Event) -> None:
+    platform.wait_closed()
     closing.set()
 
 

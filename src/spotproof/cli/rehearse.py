@@ -22,7 +22,7 @@ DEMO_RECLAIM = "step:37,step:101"
 """Neither is at an epoch's end."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Hosts = Annotated[str, typer.Option(help="How hosts are isolated: auto, namespaces or processes.")]
+Hosts = Annotated[str, typer.Option(help="How hosts are isolated: auto, namespace or plain.")]
 Reclaim = Annotated[str, typer.Option(help="Interruption schedule, for example step:120,step:300 or every:60s.")]
 Compare = Annotated[bool, typer.Option(help="Also run undisturbed, and compare the models bit for bit.")]
 StateDir = Annotated[Path | None, typer.Option(help="Keep the platform's state in this new folder.")]
@@ -99,13 +99,16 @@ def _run(
 ) -> None:
     from spotproof.cli.console import open_console
     from spotproof.cli.live import LiveView
+    from spotproof.cli.platform import parse_hosts
     from spotproof.rehearsal import judge
     from spotproof.rehearsal import rehearse as run_rehearsal
 
     # `kill` ends it as Ctrl-C does: through the clean-up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _folder(state_dir) as folder, LiveView(open_console(stderr=as_json)) as view:
-        summary = run_rehearsal(spec, reclaim=reclaim, compare=compare, hosts=hosts, state_dir=folder, on_progress=view)
+        summary = run_rehearsal(
+            spec, reclaim=reclaim, compare=compare, hosts=parse_hosts(hosts), state_dir=folder, on_progress=view
+        )
     show_summary(summary, as_json)
     judge(summary, needs_all_reclaims=not allow_unfired)
 

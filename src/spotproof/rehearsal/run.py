@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Literal
 
 from spotproof.errors import SpecError
 from spotproof.events import Event
@@ -31,7 +32,7 @@ def rehearse(
     reclaim: str,
     state_dir: Path,
     compare: bool = True,
-    hosts: str = "auto",
+    hosts: Literal["auto", "namespace", "plain"] = "auto",
     on_progress: OnProgress = lambda _: None,
 ) -> Summary:
     """Run the job on a local SageMaker of its own, reclaimed as *reclaim* says; return what happened.
@@ -191,17 +192,20 @@ def _model_of(job: WatchedJob) -> str | None:
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set the variables that boto3 and the storage read, as a user of the local SageMaker would; restore them."""
-    before = {name: os.environ.get(name) for name in values}
+    """Set the variables that boto3 and the storage read, as a user of the local SageMaker would; restore them.
+
+    What else the caller has set for AWS (a profile, a session token) would be mixed with them, so it is put aside.
+    """
+    before = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    for name in before:
+        del os.environ[name]
     os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextmanager

@@ -24,9 +24,9 @@ def render_summary(summary: Summary, console: "Console") -> None:
     console.print(title)
     if summary.failure_reason:
         console.print(Text(f"  {summary.failure_reason}", style="red"))
-    console.print()
     if summary.attempts:
         console.print(_attempts_table(summary))
+    else:
         console.print()
     console.print(_totals_table(summary))
     for line in _notes(summary):
@@ -42,16 +42,23 @@ def _attempts_table(summary: Summary) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_footer=len(summary.attempts) > 1)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+        collapse_padding=True,
+        pad_edge=False,
+        show_footer=len(summary.attempts) > 1,
+    )
+    table.show_footer = len(summary.attempts) > 1
     total = summary.attempts[-1].last_step
-    table.add_column("attempt", "", justify="right")
-    table.add_column("ended", "total")
+    table.add_column("#", "", justify="right", no_wrap=True)
+    table.add_column("ended", "total", no_wrap=True)
     table.add_column("steps", _or_dash(total), justify="right", no_wrap=True)
-    table.add_column("resumed\nfrom", "", justify="right")
-    table.add_column("lost\nsteps", str(summary.lost_steps), justify="right")
-    table.add_column("check-\npoints", str(summary.num_checkpoints), justify="right")
-    table.add_column("stall\np50 / p95", format_spread(summary.stall_seconds), justify="right", no_wrap=True)
-    table.add_column("durable in\np50 / p95", format_spread(summary.durable_seconds), justify="right", no_wrap=True)
+    table.add_column("from", "", justify="right", no_wrap=True)
+    table.add_column("lost", str(summary.lost_steps), justify="right", no_wrap=True)
+    table.add_column("saves", str(summary.num_checkpoints), justify="right", no_wrap=True)
+    table.add_column("stall\np50/p95", format_spread(summary.stall_seconds), justify="right", no_wrap=True)
+    table.add_column("durable\np50/p95", format_spread(summary.durable_seconds), justify="right", no_wrap=True)
     table.add_column("time", format_seconds(summary.training_seconds), justify="right", no_wrap=True)
     for attempt in summary.attempts:
         table.add_row(
@@ -87,12 +94,12 @@ def _totals_table(summary: Summary) -> "Table":
         table.add_row("AWS savings", f"{summary.aws_savings_percent:.1f} %", formula)
     if summary.net_savings_percent is not None and summary.is_spot and summary.undisturbed_seconds is not None:
         formula = f"(1 - {summary.billable_seconds:g} / {summary.undisturbed_seconds:.4g}) · 100"
-        source = "measured" if summary.undisturbed_source == "measured" else "assumed, computed from the steps"
-        against = f"{formula}, against one undisturbed on-demand run ({source})"
+        source = "measured" if summary.undisturbed_source == "measured" else "assumed: computed"
+        against = f"{formula}, to one undisturbed on-demand run ({source})"
         table.add_row("Net savings", f"{summary.net_savings_percent:.1f} %", against)
     if summary.goodput is not None:
         useful, wall = format_seconds(summary.useful_seconds), format_seconds(summary.wall_seconds)
-        table.add_row("Goodput", f"{summary.goodput * 100:.1f} %", f"{useful} useful of {wall} from submission to end")
+        table.add_row("Goodput", f"{summary.goodput * 100:.1f} %", f"{useful} useful of {wall} since submission")
     return table
 
 
@@ -147,12 +154,12 @@ def _or_dash(value: int | None) -> str:
 
 
 def format_spread(spread: Spread | None) -> str:
-    """Return both numbers with one unit: ``4.2 / 9.1 ms``."""
+    """Return both numbers with one unit: ``4.2/9.1 ms``."""
     if spread is None:
         return "-"
     if spread.p95 < 1:
-        return f"{_short(spread.p50 * 1000)} / {_short(spread.p95 * 1000)} ms"
-    return f"{_short(spread.p50)} / {_short(spread.p95)} s"
+        return f"{_short(spread.p50 * 1000)}/{_short(spread.p95 * 1000)} ms"
+    return f"{_short(spread.p50)}/{_short(spread.p95)} s"
 
 
 def _short(value: float) -> str:

@@ -1,6 +1,7 @@
 """Events and the service's description to numbers. Pure: no clock, no network, no rendering."""
 
 import dataclasses
+import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,6 @@ from spotproof.events import (
     CheckpointCommitted,
     CheckpointRejected,
     Event,
-    PhaseEntered,
     Progress,
     Resumed,
     SaveFailed,
@@ -190,7 +190,8 @@ def summarize(
 
 def to_json(summary: Summary) -> dict[str, Any]:
     """Return the summary's numbers as plain JSON values, under the names they have here."""
-    return dataclasses.asdict(summary)
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(summary)))
+    return plain
 
 
 class _Run:
@@ -210,20 +211,16 @@ class _Run:
             self.start_step: int | None = resumed[-1].step
         elif self.of(AttemptStarted):
             self.start_step = 0
-        else:  # its events were not mirrored; the log's first line is one step in
-            self.start_step = min(self.steps) - 1 if self.steps else None
+        else:  # its events were not mirrored; the log's first line says where training begins
+            self.start_step = min(self.steps, default=None)
 
     def of(self, kind: type[Any]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 
     @property
     def ready_at(self) -> datetime | None:
-        """When its first step began: the resume, the first training phase, or else the start of the process."""
-        for kind in (Resumed, PhaseEntered, AttemptStarted, Progress):
-            times: list[datetime] = [e.at for e in self.of(kind) if getattr(e, "phase", "train") == "train"]
-            if times:
-                return min(times)
-        return None
+        """When its first step began: the first progress is told there."""
+        return min((event.at for event in self.of(Progress)), default=None)
 
     def time_of(self, step: int) -> datetime | None:
         """When *step* was completed, or the nearest step before it that is known (progress is not told at each)."""

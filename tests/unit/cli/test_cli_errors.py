@@ -1,0 +1,159 @@
+"""The command line's own behaviour: exit codes, words, no tracebacks, quick start."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from checkpoint_maker import checkpoint
+
+from spotproof import SpecError, __version__
+from spotproof.cli import run
+from spotproof.cli.console import show_error
+from spotproof.cli.locate import find_local_server, use_local_server
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No local server and no endpoint is known."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """Help lists every command; the version is the package's."""
+    assert run(["--help"]) == 0
+    text = capsys.readouterr().out
+    for command in ["demo", "rehearse", "serve", "reclaim", "launch", "list", "logs", "stop", "report", "checkpoints"]:
+        assert f"  {command} " in text
+    assert "..." not in text.partition("Commands:")[2]
+
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"spotproof {__version__}\n"
+
+
+def test_starting_loads_nothing_heavy() -> None:
+    """--help is quick because boto3, rich tables, obstore and torch are loaded by those who use them."""
+    code = (
+        "import sys; from spotproof.cli import run; run(['--help']); "
+        "print([name for name in ('boto3', 'botocore', 'obstore', 'torch', 'yaml') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_wrong_use_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown command or option is a usage error."""
+    assert run(["nope"]) == 2
+    assert run(["list", "--nope"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_spec_error_is_shown_with_its_exit_code(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A missing job.yaml is one message on stderr and exit 2, with nothing on stdout."""
+    assert run(["rehearse", str(tmp_path / "none.yaml")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "error: There is no file" in err
+    assert "→ Give the path of a job.yaml." in err
+    assert "Traceback" not in err
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """SPOTPROOF_DEBUG=1 lets the error through."""
+    monkeypatch.setenv("SPOTPROOF_DEBUG", "1")
+    with pytest.raises(SpecError):
+        run(["rehearse", str(tmp_path / "none.yaml")])
+
+
+@pytest.mark.parametrize("command", [["list"], ["logs", "j"], ["stop", "j"], ["report", "j"], ["reclaim", "j"]])
+def test_no_server_is_said_clearly(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a local server the commands say so, what they looked for, and how to start one."""
+    assert run(command) == 6
+    err = capsys.readouterr().err
+    assert "No local SageMaker is running" in err
+    assert "spotproof serve" in err
+
+
+def test_demo_outside_a_checkout(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The demo says where its example would be."""
+    monkeypatch.chdir(tmp_path)
+
+    assert run(["demo"]) == 2
+    assert "examples/cifar10/digits.yaml" in capsys.readouterr().err
+
+
+def test_reclaim_of_something_else(capsys: pytest.CaptureFixture[str]) -> None:
+    """An endpoint where nobody answers as the local SageMaker gets words, not a traceback."""
+    assert run(["reclaim", "j", "--endpoint", "http://127.0.0.1:9"]) == 6
+    assert "does not answer as a local SageMaker" in capsys.readouterr().err
+
+
+def test_checkpoints_of_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """An empty place has no checkpoint: exit 4."""
+    assert run(["checkpoints", "list", str(tmp_path)]) == 4
+    assert "There is no checkpoint" in capsys.readouterr().err
+
+
+def test_checkpoints_list_and_verify(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """list shows what is committed; verify finds the damaged one, exits 4 and says what a resume would use."""
+    checkpoint(tmp_path, 5, b"older")
+    assert run(["checkpoints", "verify", str(tmp_path)]) == 0
+    assert "verified" in capsys.readouterr().out
+
+    checkpoint(tmp_path, 9, b"newer")
+    manifest = json.loads((tmp_path / "step-0000000009.json").read_text())
+    pack = tmp_path / manifest["ranks"][0]["packs"][0]["file"]
+    pack.write_bytes(pack.read_bytes()[:-1])
+
+    assert run(["checkpoints", "list", str(tmp_path), "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [(item["step"], item["is_verified"], item["problem"]) for item in listed] == [
+        (9, None, None),
+        (5, None, None),
+    ]
+
+    assert run(["checkpoints", "verify", str(tmp_path), "--json"]) == 4
+    out, err = capsys.readouterr()
+    assert [(item["step"], item["is_verified"]) for item in json.loads(out)] == [(9, False), (5, True)]
+    assert "A resume would use step 5." in err
+
+
+def test_running_server_is_found_and_a_dead_one_is_not(tmp_path: Path) -> None:
+    """server.json counts only while its process lives."""
+    state = tmp_path / "s"
+    state.mkdir()
+    known = {"pid": os.getpid(), "url": "http://127.0.0.1:1", "s3_url": "http://127.0.0.1:2"}
+    (state / "server.json").write_text(json.dumps(known))
+    found = find_local_server(state)
+    assert found is not None
+    assert found.environment["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:2"
+
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (state / "server.json").write_text(json.dumps({**known, "pid": gone.pid}))
+    assert find_local_server(state) is None
+
+    (state / "server.json").write_text("{")
+    assert find_local_server(state) is None
+
+
+def test_own_endpoint_beats_the_local_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the environment names is used, whatever runs here."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", "http://127.0.0.1:3")
+
+    assert use_local_server(tmp_path) is False
+
+
+def test_error_text_is_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    """Square brackets of users and services are shown as they are."""
+    show_error(SpecError("[red]x[/red]", why="because [1]", do="do [2]"))
+
+    assert "[red]x[/red] because [1]" in capsys.readouterr().err

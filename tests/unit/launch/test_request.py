@@ -1,0 +1,170 @@
+"""JobSpec to CreateTrainingJob: the wire's words, checked against botocore's own model."""
+
+import re
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import botocore.validate
+import pytest
+
+from spotproof.contract import PROGRESS_LINE_REGEX, STEP_METRIC_NAME, STEP_METRIC_REGEX
+from spotproof.errors import SpecError
+from spotproof.events import Progress, progress_line
+from spotproof.launch.request import build_request, unique_job_name, with_uploaded_inputs
+from spotproof.spec import JobSpec, MetricDefinition
+
+SPEC = JobSpec(
+    name="cifar10",
+    image_uri="123456789012.dkr.ecr.us-east-1.amazonaws.com/my-img:latest",
+    role="arn:aws:iam::123456789012:role/R",
+    instance_type="ml.m5.large",
+    use_spot_instances=True,
+    max_run=100,
+    max_wait=200,
+    max_retry_attempts=2,
+    checkpoint_s3_uri="s3://bkt/ck",
+    inputs={"train": "s3://bkt/data/"},
+    output_path="s3://mybkt/",
+    hyperparameters={"lr": 0.1, "name": "abc", "n": 3, "flag": True, "l": [1, 2]},
+    environment={"A": "b"},
+    metric_definitions=(MetricDefinition(Name="loss", Regex="loss=([0-9.]+)"),),
+)
+
+
+def test_request_is_the_one_the_sdk_sends() -> None:
+    """Member by member the request that SDK v2 was seen to send, with our metric and without its profiler."""
+    assert build_request(SPEC, job_name="job-1") == {
+        "AlgorithmSpecification": {
+            "TrainingInputMode": "File",
+            "TrainingImage": "123456789012.dkr.ecr.us-east-1.amazonaws.com/my-img:latest",
+            "MetricDefinitions": [
+                {"Name": "loss", "Regex": "loss=([0-9.]+)"},
+                {"Name": STEP_METRIC_NAME, "Regex": STEP_METRIC_REGEX},
+            ],
+        },
+        "OutputDataConfig": {"S3OutputPath": "s3://mybkt/"},
+        "TrainingJobName": "job-1",
+        "StoppingCondition": {"MaxRuntimeInSeconds": 100, "MaxWaitTimeInSeconds": 200},
+        "ResourceConfig": {"VolumeSizeInGB": 30, "InstanceCount": 1, "InstanceType": "ml.m5.large"},
+        "RoleArn": "arn:aws:iam::123456789012:role/R",
+        "InputDataConfig": [
+            {
+                "DataSource": {
+                    "S3DataSource": {
+                        "S3DataType": "S3Prefix",
+                        "S3Uri": "s3://bkt/data/",
+                        "S3DataDistributionType": "FullyReplicated",
+                    }
+                },
+                "ChannelName": "train",
+            }
+        ],
+        "HyperParameters": {"lr": "0.1", "name": "abc", "n": "3", "flag": "True", "l": "[1, 2]"},
+        "Environment": {"A": "b"},
+        "EnableManagedSpotTraining": True,
+        "CheckpointConfig": {"S3Uri": "s3://bkt/ck/"},
+        "RetryStrategy": {"MaximumRetryAttempts": 2},
+    }
+
+
+MINIMAL = JobSpec(name="a", image_uri="i", role=SPEC.role, instance_type="ml.m5.large", output_path="s3://bucket/out")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [SPEC, MINIMAL, SPEC.model_copy(update={"checkpoint_local_path": "/opt/ml/elsewhere"})],
+    ids=["full", "minimal", "local-path"],
+)
+def test_botocore_accepts_the_request(spec: JobSpec) -> None:
+    """Types, required members, lengths, patterns and enumerations of botocore's service model hold."""
+    model = botocore.session.get_session().get_service_model("sagemaker").operation_model("CreateTrainingJob")
+    request = build_request(spec, job_name="job-1")
+
+    report = botocore.validate.ParamValidator().validate(request, model.input_shape)
+
+    assert not report.has_errors(), report.generate_report()
+    assert violations(request, model.input_shape) == []
+
+
+def violations(value: Any, shape: Any, path: str = "") -> list[str]:
+    """What the service would check and botocore does not: max, pattern, enum."""
+    if shape.type_name == "structure":
+        return [v for k, item in value.items() for v in violations(item, shape.members[k], f"{path}.{k}")]
+    if shape.type_name == "list":
+        found = [v for item in value for v in violations(item, shape.member, f"{path}[]")]
+        return found + ([f"{path} too long"] if len(value) > shape.metadata.get("max", len(value)) else [])
+    if shape.type_name == "map":
+        return [
+            v for k, item in value.items() for v in [*violations(k, shape.key), *violations(item, shape.value, path)]
+        ]
+    if shape.type_name != "string":
+        return []
+    found = []
+    if len(value) > shape.metadata.get("max", len(value)):
+        found.append(f"{path} too long")
+    if shape.metadata.get("enum") and value not in shape.metadata["enum"]:
+        found.append(f"{path} not in enum")
+    pattern = shape.metadata.get("pattern")
+    if pattern and r"\p" not in pattern and not re.fullmatch(pattern, value):
+        found.append(f"{path}={value!r} does not match {pattern}")
+    return found
+
+
+def test_absent_things_are_not_sent() -> None:
+    """Empty lists and maps are left out: the service refuses an empty InputDataConfig."""
+    request = build_request(MINIMAL, job_name="a-1")
+
+    assert not request.keys() & {
+        "InputDataConfig",
+        "HyperParameters",
+        "Environment",
+        "CheckpointConfig",
+        "RetryStrategy",
+    }
+    assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 86400}
+    assert request["EnableManagedSpotTraining"] is False
+
+
+def test_own_step_metric_and_full_lists_are_left_alone() -> None:
+    """Our metric never replaces the user's own, nor exceeds the service's forty."""
+    own = MetricDefinition(Name=STEP_METRIC_NAME, Regex="(.)")
+    full = tuple(MetricDefinition(Name=f"m{i}", Regex="(.)") for i in range(40))
+    for metrics in [(own,), full]:
+        spec = SPEC.model_copy(update={"metric_definitions": metrics})
+        sent = build_request(spec, job_name="j")["AlgorithmSpecification"]["MetricDefinitions"]
+        assert sent == [{"Name": m.Name, "Regex": m.Regex} for m in metrics]
+
+
+def test_step_metric_reads_our_progress_line() -> None:
+    """The regular expression that is sent finds the step in the line that the runtime prints."""
+    line = progress_line(Progress(attempt=1, epoch=2, step=345))
+    found = re.search(STEP_METRIC_REGEX, line)
+
+    assert found is not None
+    assert found[1] == "345"
+    assert re.search(PROGRESS_LINE_REGEX, line)
+
+
+def test_local_inputs_must_be_uploaded_first() -> None:
+    """A request never names a path of this machine."""
+    spec = SPEC.model_copy(update={"inputs": {"train": "/data/x", "other": "s3://bkt/o"}})
+    with pytest.raises(SpecError, match="S3 only"):
+        build_request(spec, job_name="j")
+
+    staged, uploads = with_uploaded_inputs(spec, job_name="j")
+
+    assert uploads == {"s3://mybkt/j/input/train/": Path("/data/x")}
+    assert staged.inputs == {"train": "s3://mybkt/j/input/train/", "other": "s3://bkt/o"}
+    assert build_request(staged, job_name="j")["InputDataConfig"][0]["ChannelName"] == "train"
+
+
+@pytest.mark.parametrize("base", ["a", "x" * 63, "ab-" * 20, "a" * 46 + "-" + "b" * 10])
+def test_job_name_is_a_valid_one(base: str) -> None:
+    """Whatever the base, the name with its time stamp matches the service's pattern and length."""
+    name = unique_job_name(base, datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc))
+
+    assert name.endswith("-20260102-030405")
+    assert len(name) <= 63
+    assert re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", name)

@@ -1,0 +1,73 @@
+"""The report on a terminal: readable at 80 columns, verdict last."""
+
+import dataclasses
+import io
+
+import pytest
+from rich.console import Console
+from test_summary import TWICE, TWICE_EVENTS
+
+from spotproof.report import Verdict, render_summary, summarize
+from spotproof.report.render import format_seconds, format_spread
+from spotproof.report.summary import Spread, Summary
+
+SUMMARY = dataclasses.replace(
+    summarize(TWICE, TWICE_EVENTS, reclaims_planned=2),
+    verdict=Verdict(is_identical=True, compared="last checkpoints of step 100"),
+)
+
+
+def rendered(summary: Summary, width: int) -> str:
+    file = io.StringIO()
+    render_summary(summary, Console(file=file, width=width))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_fits_and_says_it_all(width: int) -> None:
+    """No figure is cut at 80 columns, and the numbers are those of the summary."""
+    text = rendered(SUMMARY, width)
+
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    for part in ["1-33", "21-55", "51-100", "reclaimed", "finished", "10/30 ms", "200/400 ms", "69.7 %", "48.8 %"]:
+        assert part in text
+    assert "passed over the checkpoint of step 30: cut short" in text
+
+
+def test_verdict_is_last() -> None:
+    """Whoever looks at the end of the output sees the verdict."""
+    assert "identical: yes" in "\n".join(rendered(SUMMARY, 100).strip().splitlines()[-2:])
+
+
+def test_first_difference_is_shown() -> None:
+    """A no comes with the place and what is there."""
+    verdict = Verdict(is_identical=False, compared="c", where="lightning/state_dict/w", detail="other bytes")
+    text = rendered(dataclasses.replace(SUMMARY, verdict=verdict), 100)
+
+    assert "identical: no" in text
+    assert "lightning/state_dict/w: other bytes" in text
+
+
+def test_text_of_users_is_not_markup() -> None:
+    """Square brackets in names and reasons are shown as they are."""
+    summary = dataclasses.replace(SUMMARY, job_name="[red]job[/red]", failure_reason="[bold]x")
+
+    assert "[red]job[/red]" in rendered(summary, 100)
+    assert "[bold]x" in rendered(summary, 100)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "-"), (3, "3 s"), (3.25, "3.2 s"), (100, "1 min 40 s"), (245.4, "4 min 05 s"), (7380, "2 h 03 min")],
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    """Durations have units that people use."""
+    assert format_seconds(seconds) == text
+
+
+def test_spreads_share_a_unit() -> None:
+    """Both numbers of a spread are in one unit."""
+    assert format_spread(Spread(p50=0.0042, p95=0.09)) == "4.2/90 ms"
+    assert format_spread(Spread(p50=0.2, p95=1.5)) == "0.2/1.5 s"
+    assert format_spread(None) == "-"
