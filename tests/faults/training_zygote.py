@@ -83,7 +83,7 @@ class Model(pl.LightningModule):
             scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.05, total_steps=int(steps))
             return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
         if kind == "plateau":
-            scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
+            scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", patience=0, factor=0.5)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "train_loss_epoch"}}
         if kind == "step":
             return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.9)]
