@@ -41,23 +41,24 @@ class BasicBlock(nn.Module):
         return functional.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
 
 
-class ResNet18(nn.Sequential):
+class ResNet18(nn.Module):
     """(batch, in_channels, height, width) float -> (batch, num_classes) logits."""
 
     def __init__(self, width: int, in_channels: int, num_classes: int) -> None:
-        blocks: list[nn.Module] = []
+        super().__init__()
+        self.stem = nn.Sequential(conv3x3(in_channels, width, stride=1), nn.BatchNorm2d(width), nn.ReLU())
+        stages: list[nn.Module] = []
         channels = width
-        for stage, factor in enumerate(STAGE_WIDTHS):
-            for block in range(2):
-                blocks.append(BasicBlock(channels, width * factor, stride=2 if stage > 0 and block == 0 else 1))
-                channels = width * factor
-        super().__init__(
-            nn.Sequential(conv3x3(in_channels, width, stride=1), nn.BatchNorm2d(width), nn.ReLU()),
-            *blocks,
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(channels, num_classes),
-        )
+        for number, factor in enumerate(STAGE_WIDTHS):
+            first = BasicBlock(channels, width * factor, stride=1 if number == 0 else 2)
+            channels = width * factor
+            stages.append(nn.Sequential(first, BasicBlock(channels, channels, stride=1)))
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits."""
+        return self.head(self.stages(self.stem(images)))
 
 
 class ResNetClassifier(LightningModule):

@@ -92,7 +92,7 @@ def test_the_model_is_plain(undisturbed):
 
     assert type(weights) is dict
     assert all(type(name) is str and type(value) is torch.Tensor for name, value in weights.items())
-    assert weights["net.0.0.weight"].shape == (4, 1, 3, 3)
+    assert weights["net.stem.0.weight"].shape == (4, 1, 3, 3)
     assert "Wrote the weights of val_loss=" in output
 
 

@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
+from spotproof.checkpoint.manifest import MANIFEST_REGEX
 from spotproof.contract import ENV_CHECKPOINT_DIR, ENV_MODEL_DIR, ENV_OUTPUT_DATA_DIR
 from spotproof.lightning.callback import SpotCheckpoint
 from spotproof.lightning.export import BestWeights, copy_weights, write_weights
@@ -126,6 +127,12 @@ class SpotCLI(LightningCLI):
             elif isinstance(args, list):
                 args = insert_subcommand(args, self.subcommands())
         super().parse_arguments(parser, args)
+
+    def _parse_ckpt_path(self) -> None:
+        # Lightning looks for the model's options in the file, which for ours is a manifest, no pickle.
+        path = (self.config.get(_DEFAULT_SUBCOMMAND) or {}).get("ckpt_path") if self._has_subcommands else None
+        if path is None or not MANIFEST_REGEX.fullmatch(os.fspath(path).rpartition("/")[2]):
+            super()._parse_ckpt_path()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = {**self._get(self.config_init, "trainer", default={}), **kwargs}
