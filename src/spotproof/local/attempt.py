@@ -11,8 +11,9 @@ from pathlib import Path
 
 from spotproof import contract
 from spotproof.local.artifacts import artifact_url, upload_tree
-from spotproof.local.hosts import Host, HostMode, HostPlan, remove_tree
+from spotproof.local.hosts import Host, HostMode, HostPlan
 from spotproof.local.processes import Registry
+from spotproof.local.removal import remove_tree
 from spotproof.local.request import JobPlan
 from spotproof.local.sync import SyncAgent, download
 from spotproof.storage._s3 import S3Storage, split_s3_url

@@ -24,7 +24,7 @@ from spotproof import contract
 from spotproof.errors import EngineError
 from spotproof.local.processes import Registry, Stage, Supervised
 
-__all__ = ["Host", "HostMode", "HostPlan", "find_namespace_obstacle", "remove_tree"]
+__all__ = ["Host", "HostMode", "HostPlan", "find_namespace_obstacle"]
 
 HostMode = Literal["namespace", "plain"]
 
@@ -214,23 +214,6 @@ def find_namespace_obstacle() -> str | None:
         host.is_gone.wait(30)
         host.kill()
         return None if codes == [0] else "/opt/ml could not be put in place"
-
-
-def remove_tree(path: Path) -> None:
-    """Remove *path* and all below it, also what the job made unwritable. Say so in the log if something stays."""
-
-    def make_writable(function: Callable[..., Any], name: str, _: Any) -> None:
-        if not os.path.lexists(name):
-            return
-        try:
-            os.chmod(os.path.dirname(name), 0o700)
-            os.chmod(name, 0o700)
-            function(name)
-        except OSError as error:
-            _log.warning("%s could not be removed: %s", name, error)
-
-    if path.exists():
-        shutil.rmtree(path, onerror=make_writable)
 
 
 def _is_copied(path: Path) -> bool:

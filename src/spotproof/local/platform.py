@@ -15,12 +15,13 @@ from typing import IO, Final, Literal
 from spotproof.errors import EngineError, SpecError
 from spotproof.local.api import Api, LogsApi
 from spotproof.local.attempt import Surroundings
-from spotproof.local.hosts import HostMode, find_namespace_obstacle, remove_tree
+from spotproof.local.hosts import HostMode, find_namespace_obstacle
 from spotproof.local.http import Application, open_server
 from spotproof.local.images import Image
 from spotproof.local.job import Job
 from spotproof.local.logs import LogReader
 from spotproof.local.processes import Registry
+from spotproof.local.removal import remove_tree
 from spotproof.local.request import JobPlan
 from spotproof.local.s3server import S3Server
 from spotproof.schedule import parse_schedule

@@ -15,6 +15,7 @@ from typing import IO, Final
 
 from spotproof.errors import EngineError
 from spotproof.local.processes import Registry, Stage, Supervised
+from spotproof.local.removal import remove_tree
 from spotproof.storage._s3 import S3Storage
 
 __all__ = ["S3Server", "find_weed"]
@@ -84,6 +85,9 @@ class S3Server:
         (self._folder / "ports.json").write_text(json.dumps(ports))
         data = self._folder / "data"
         data.mkdir(exist_ok=True)
+        scratch = self._folder / "tmp"
+        remove_tree(scratch)
+        scratch.mkdir()
         command = [
             *(str(weed), "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
             *(f"-{role}.port={port}" for role, port in ports.items()),
@@ -100,6 +104,7 @@ class S3Server:
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
             "HOME": str(data),
+            "TMPDIR": str(scratch),  # its own log files, beside what it prints
             "PATH": os.defpath,
             "GOMEMLIMIT": "1GiB",  # without it the server keeps some GB after large objects
         }

@@ -1,0 +1,192 @@
+"""Whatever happens, in whatever order, a job keeps SageMaker's rules."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from spotproof.contract import STOP_GRACE_SECONDS
+from spotproof.local import events as ev
+from spotproof.local.state import JobRules, JobState
+
+# What may follow what. Written from the documented sequences, not from the code.
+FOLLOWERS = {
+    "Starting": {"Downloading", "Stopping"},
+    "Downloading": {"Training", "Interrupted", "Stopping", "Failed"},
+    "Training": {"Interrupted", "Uploading", "Stopping"},
+    "Interrupted": {"Starting", "Stopping"},
+    "Uploading": {"Completed", "Failed", "Stopped", "MaxRuntimeExceeded", "MaxWaitTimeExceeded"},
+    "Stopping": {"Uploading", "Stopped", "MaxRuntimeExceeded", "MaxWaitTimeExceeded"},
+}
+PRIMARY = {
+    "Completed": "Completed",
+    "Failed": "Failed",
+    "Stopped": "Stopped",
+    "MaxRuntimeExceeded": "Stopped",
+    "MaxWaitTimeExceeded": "Stopped",
+    "Stopping": "Stopping",
+}
+
+
+class JobMachine(RuleBasedStateMachine):
+    """A platform that obeys every action at some time, and a world that sends anything at any time."""
+
+    @initialize(
+        num_hosts=st.integers(1, 3),
+        is_spot=st.booleans(),
+        max_run=st.integers(1, 300),
+        extra=st.integers(0, 300),
+        factor=st.floats(0.01, 1),
+    )
+    def create(self, num_hosts, is_spot, max_run, extra, factor):
+        self.now = 1000.0
+        rules = JobRules(
+            num_hosts=num_hosts,
+            is_spot=is_spot,
+            max_run_seconds=max_run,
+            max_wait_seconds=max_run + extra if is_spot else None,
+            spot_price_factor=factor,
+        )
+        self.state = JobState(rules, self.now)
+        self.live = set()  # attempts with processes
+        self.owed = []  # events that the platform owes for actions
+        self.deadline_of_terminate = None
+        self.discarded = set()
+        self.obey(self.state.start())
+
+    def obey(self, actions):
+        for action in actions:
+            attempt = action.attempt
+            match action:
+                case ev.RequestCapacity():
+                    assert not self.live, "capacity is asked for while an attempt lives"
+                    self.owed.append(lambda: ev.CapacityFound(self.now, attempt))
+                case ev.Prepare():
+                    assert not self.live, "two attempts live"
+                    self.live.add(attempt)
+                    self.owed.append(lambda: ev.Prepared(self.now, attempt))
+                case ev.Kill():
+                    assert attempt in self.live
+                    self.owed.append(lambda: ev.HostsGone(self.now, attempt))
+                case ev.Upload():
+                    assert attempt in self.live
+                    self.owed.append(lambda: ev.Uploaded(self.now, attempt))
+                case ev.Discard():
+                    self.live.discard(attempt)
+                    self.discarded.add(attempt)
+
+    def send(self, event):
+        before = (self.state.status, self.state.attempt, len(self.state.transitions))
+        is_late = isinstance(event, ev.AttemptEvent) and event.attempt != self.state.attempt
+        was_terminal = self.state.is_terminal
+        actions = self.state.handle(event)
+        if is_late or was_terminal:
+            assert actions == []
+            assert before == (self.state.status, self.state.attempt, len(self.state.transitions))
+        self.obey(actions)
+
+    @rule(seconds=st.floats(0, 40))
+    def time_passes(self, seconds):
+        self.now += seconds
+        self.send(ev.TimePassed(self.now))
+
+    @precondition(lambda self: self.owed)
+    @rule(data=st.data())
+    def the_platform_obeys(self, data):
+        index = data.draw(st.integers(0, len(self.owed) - 1))
+        self.send(self.owed.pop(index)())
+
+    @precondition(lambda self: self.owed)
+    @rule()
+    def the_platform_obeys_everything(self):
+        while self.owed:
+            self.send(self.owed.pop(0)())
+
+    @rule(lateness=st.integers(0, 2), host=st.integers(0, 2), code=st.sampled_from([0, 0, 1, 7, 137, 143]))
+    def a_host_exits(self, lateness, host, code):
+        self.send(ev.HostExited(self.now, self.state.attempt - lateness, host, code, "text"))
+
+    @rule(lateness=st.integers(0, 2), grace=st.sampled_from([0.0, 0.0, 30.0, 120.0]))
+    def a_reclaim_is_due(self, lateness, grace):
+        self.send(ev.ReclaimDue(self.now, self.state.attempt - lateness, grace))
+
+    @rule(lateness=st.integers(1, 2))
+    def an_old_attempt_speaks(self, lateness):
+        attempt = self.state.attempt - lateness
+        late = [ev.CapacityFound, ev.Prepared, ev.HostsGone, ev.Uploaded]
+        for kind in late:
+            self.send(kind(self.now, attempt))
+        self.send(ev.UploadFailed(self.now, attempt, "late"))
+        self.send(ev.PreparationFailed(self.now, attempt, "late"))
+
+    @rule(kind=st.sampled_from([ev.PreparationFailed, ev.UploadFailed]), is_rare=st.integers(0, 4))
+    def something_fails(self, kind, is_rare):
+        if is_rare:
+            return
+        self.send(kind(self.now, self.state.attempt, "ClientError: no"))
+
+    @rule(is_rare=st.integers(0, 4))
+    def the_user_stops(self, is_rare):
+        if is_rare:
+            return
+        self.send(ev.StopRequested(self.now))
+
+    @invariant()
+    def statuses_follow_the_documented_order(self):
+        statuses = [item.status for item in self.state.transitions]
+        assert statuses[0] == "Starting"
+        for before, after in zip(statuses, statuses[1:], strict=False):
+            assert after in FOLLOWERS[before], statuses
+        last = statuses[-1]
+        if last in PRIMARY:
+            assert self.state.status == PRIMARY[last]
+        else:
+            assert self.state.status in ("InProgress", "Stopping")
+
+    @invariant()
+    def times_are_in_order_and_messages_are_there(self):
+        transitions = self.state.transitions
+        for before, after in zip(transitions, transitions[1:], strict=False):
+            assert before.start_at <= before.end_at == after.start_at
+        assert all(item.message for item in transitions)
+        assert (transitions[-1].end_at is not None) == self.state.is_terminal
+
+    @invariant()
+    def at_most_one_attempt_lives(self):
+        assert self.live <= {self.state.attempt}
+
+    @invariant()
+    def billable_never_exceeds_training(self):
+        training, billable = self.state.training_seconds(self.now), self.state.billable_seconds(self.now)
+        if training is not None:
+            assert 1 <= billable <= training <= self.now - self.state.created_at + 1
+            if not self.state.rules.is_spot:
+                assert billable == training
+
+    @invariant()
+    def on_demand_is_never_interrupted(self):
+        if not self.state.rules.is_spot:
+            assert all(item.status != "Interrupted" for item in self.state.transitions)
+            assert self.state.attempt == 0
+
+    @invariant()
+    def failures_have_reasons(self):
+        assert (self.state.failure_reason is not None) == (self.state.status == "Failed")
+
+    def teardown(self):
+        """Every job ends: obeying what is owed and letting time pass is enough."""
+        if not hasattr(self, "state"):
+            return
+        for _ in range(50):
+            if self.state.is_terminal:
+                break
+            while self.owed:
+                self.send(self.owed.pop(0)())
+            self.now += STOP_GRACE_SECONDS + 600
+            self.send(ev.TimePassed(self.now))
+        assert self.state.is_terminal, [item.status for item in self.state.transitions]
+        assert self.live == set(), "hosts are left after the end"
+        self.statuses_follow_the_documented_order()
+
+
+TestJobMachine = JobMachine.TestCase
+TestJobMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
