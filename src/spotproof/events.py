@@ -1,8 +1,9 @@
 """Events: what happened in a training run, one JSON line each. The only thing a report reads.
 
-An attempt appends its events to ``events/attempt-0003.jsonl`` in the checkpoint directory, which the platform mirrors. The
-file's end may be missing or torn after a kill: readers skip an incomplete last line. Progress is also printed to the
-job's log as a line of its own, because the log outlives the machine: :func:`progress_line`, :func:`parse_progress_line`.
+An attempt appends its events to ``events/attempt-0003.jsonl`` in the checkpoint directory, which the platform
+mirrors. The file's end may be missing or torn after a kill: readers skip an incomplete last line. Progress is also
+printed to the job's log as a line of its own, because the log outlives the machine: :func:`progress_line`,
+:func:`parse_progress_line`.
 """
 
 import dataclasses

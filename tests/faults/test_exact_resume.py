@@ -1,4 +1,4 @@
-"""Killed anywhere by SIGKILL, a training ends as an undisturbed one: bit for bit, in every step, metric and validation."""
+"""Killed anywhere by SIGKILL, a training ends as an undisturbed one: every step, metric and validation, bit for bit."""
 
 import pytest
 from conftest import Outcome, assert_same_outcome

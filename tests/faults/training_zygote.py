@@ -1,7 +1,7 @@
 """A process that has imported torch and Lightning once, and forks a training for each line it reads.
 
-Each training is a process of its own and its kill a real SIGKILL; only the seconds of importing are saved. Reads one JSON
-request a line, answers with one JSON line: ``{"exit": code or -signal}``.
+Each training is a process of its own and its kill a real SIGKILL; only the seconds of importing are saved. Reads one
+JSON request a line, answers with one JSON line: ``{"exit": code or -signal}``.
 """
 
 import json
@@ -173,7 +173,9 @@ def train(request):
     trainer = pl.Trainer(
         max_epochs=scenario.get("epochs", 3),
         accelerator="cpu",
-        callbacks=[Killer(spot, settle=request.get("settle", True)), spot] if request.get("mutate") != "no_callback" else [],
+        callbacks=[Killer(spot, settle=request.get("settle", True)), spot]
+        if request.get("mutate") != "no_callback"
+        else [],
         logger=logger,
         log_every_n_steps=1,
         enable_progress_bar=False,

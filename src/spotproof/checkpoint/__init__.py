@@ -1,7 +1,7 @@
 """Checkpoints: stage → write → commit → verify → restore → retain. Knows tensors, neither Lightning nor SageMaker.
 
-In: objects with ``state_dict`` / ``load_state_dict``. Out: verified checkpoints in a storage, and events. Who may import
-it: everything above except ``local``, which copies files and does not know what a checkpoint is.
+In: objects with ``state_dict`` / ``load_state_dict``. Out: verified checkpoints in a storage, and events. Who may
+import it: everything above except ``local``, which copies files and does not know what a checkpoint is.
 
 Importing this package loads no torch; :class:`Checkpointer` and what handles tensors are loaded when first asked for.
 """

@@ -1,7 +1,7 @@
 """Which checkpoint to use: by manifest step and verified hashes, never by time or name alone. Loads no torch.
 
-The platform may deliver files late, torn, in any order, or not at all. A checkpoint that does not verify is reported and
-the next older one is tried, in the same start.
+The platform may deliver files late, torn, in any order, or not at all. A checkpoint that does not verify is reported
+and the next older one is tried, in the same start.
 """
 
 from collections.abc import Callable, Iterator

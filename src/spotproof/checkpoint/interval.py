@@ -1,4 +1,4 @@
-"""When a save is due: a step trigger, a time trigger, or both, whichever comes first. Pure: the clock is an argument."""
+"""When a save is due: a step trigger, a time trigger, or both. Pure: the clock is an argument."""
 
 import math
 from dataclasses import dataclass

@@ -13,8 +13,8 @@ __all__ = ["Journal", "mean_uptime_seconds", "read_events", "recorded_attempts"]
 class Journal:
     """Append events to ``events/attempt-NNNN.jsonl``.
 
-    In a directory each line is written at once, so that it survives a kill of the process. An object store can't append:
-    there the file is sent whole with :meth:`flush`, at each commit.
+    In a directory each line is written at once, so that it survives a kill of the process. An object store can't
+    append: there the file is sent whole with :meth:`flush`, at each commit.
     """
 
     def __init__(self, storage: Storage, attempt: int) -> None:

@@ -1,8 +1,8 @@
 """The manifest: a checkpoint exists when this file does and everything it names verifies. Loads no torch.
 
-``step-0000001200.json`` holds one JSON object: who wrote it (run, attempt), and per rank the state file and the packs, each
-with its size and content hash, and for every tensor its name, dtype, shape and content hash. Its own content is
-covered by ``digest``.
+``step-0000001200.json`` holds one JSON object: who wrote it (run, attempt), and per rank the state file and the
+packs, each with its size and content hash, and for every tensor its name, dtype, shape and content hash. Its own
+content is covered by ``digest``.
 """
 
 import json

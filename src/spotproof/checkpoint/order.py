@@ -40,7 +40,7 @@ def can_be_resumed(loader: object) -> bool:
 
 
 def resumable_loader(loader: "DataLoader[T]", on_mismatch: OrderMismatch | None = None) -> "DataLoader[T]":
-    """Return a loader with the same settings, data and random numbers that also has ``state_dict`` / ``load_state_dict``.
+    """Return a loader with the same settings, data and random numbers, and with a position that can be saved.
 
     A loaded state takes effect at the next ``iter()``. It must be loaded before workers are started.
 
@@ -135,7 +135,12 @@ class _Unwrapped(Iterator[Any]):
     """Hand out batches, and keep what came along with them."""
 
     def __init__(
-        self, inner: Iterator[Any], order: "_TrackedSampler", worker_rng: dict[int, bytes], num_workers: int, leading: int
+        self,
+        inner: Iterator[Any],
+        order: "_TrackedSampler",
+        worker_rng: dict[int, bytes],
+        num_workers: int,
+        leading: int,
     ) -> None:
         self._inner = inner
         self._order = order
@@ -231,7 +236,9 @@ class _TrackedSampler(Sampler[Any]):
         in_flight = list(islice(source, len(state["in_flight"])))
         unpack_rng(current)
         if (self._consumed, self._digest) != (state["consumed"], state["digest"]):
-            self._mismatch(f"the {state['consumed']} batches already trained on could not be drawn again in their order")
+            self._mismatch(
+                f"the {state['consumed']} batches already trained on could not be drawn again in their order"
+            )
             self._consumed, self._digest = state["consumed"], state["digest"]
         elif [_hashed(indices) for indices in in_flight] != state["in_flight"]:
             self._mismatch("batches that were already prepared could not be drawn again in their order")
@@ -247,8 +254,8 @@ class _TrackedSampler(Sampler[Any]):
             source = type(getattr(self._inner, "sampler", self._inner)).__name__
             self._on_mismatch(
                 f"The data order is not the one of the interrupted run: {what}. The sampler ({source}) or the data set "
-                "does not depend on the random-number generators alone, or has changed. Give the sampler state_dict and "
-                "load_state_dict, or let it draw from a seeded generator."
+                "does not depend on the random-number generators alone, or has changed. Give the sampler state_dict "
+                "and load_state_dict, or let it draw from a seeded generator."
             )
 
 

@@ -18,7 +18,7 @@ class RngState:
     def state_dict(self) -> dict[str, Any]:
         """Return the state of every generator; draws nothing."""
         state: dict[str, Any] = {"cpu": pack_rng()}
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
+        if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             state["cuda"] = torch.cuda.get_rng_state_all()
         return state
 
@@ -36,7 +36,7 @@ def pack_rng() -> bytes:
     """
     torch_state = torch.get_rng_state().numpy().tobytes()
     # The legacy global generator is always a Mersenne Twister unless a program replaces it.
-    name, words, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
+    name, words, position, has_gauss, gauss = np.random.get_state(legacy=True)
     if name != "MT19937":
         raise ValueError(f"numpy's global generator is a {name}; only MT19937, the default, can be saved.")
     version, internal, next_gauss = random.getstate()
@@ -67,5 +67,5 @@ def unpack_rng(data: bytes) -> None:
     internal = np.frombuffer(data, dtype="<u4", offset=at)
 
     torch.set_rng_state(torch_state)
-    np.random.set_state(("MT19937", words, position, has_gauss, gauss))  # noqa: NPY002
+    np.random.set_state(("MT19937", words, position, has_gauss, gauss))
     random.setstate((version, tuple(int(word) for word in internal), next_gauss if has_next else None))

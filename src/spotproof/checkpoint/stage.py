@@ -1,7 +1,7 @@
 """Staging: the copy of the state that training stands still for, into buffers that are allocated once.
 
-The buffers have the layout of the packs' data, so that writing needs no further copy. A pack is a safetensors file of about
-64 MiB: 8 bytes of header length, the header as JSON, then the tensors' bytes without gaps. Tensors with larger
+The buffers have the layout of the packs' data, so that writing needs no further copy. A pack is a safetensors file of
+about 64 MiB: 8 bytes of header length, the header as JSON, then the tensors' bytes without gaps. Tensors with larger
 elements come first in a pack, which keeps every one aligned.
 
 Source of the file format: github.com/huggingface/safetensors, README "Format".
@@ -12,10 +12,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
-__all__ = ["PACK_BYTES", "StagedPack", "StagedState", "Stager", "StagedTensor"]
+__all__ = ["PACK_BYTES", "StagedPack", "StagedState", "StagedTensor", "Stager"]
 
 PACK_BYTES = 64 * 2**20
 """Size after which a pack is closed. Small enough that an unchanged part of a model is recognised as unchanged, large
@@ -143,8 +142,7 @@ def _allocate_pack(tensors: list[tuple[str, torch.Tensor]]) -> _Slot:
         start = end
     ordered = [places[index] for index in range(len(tensors))]
     placed = tuple(place for place, _ in ordered)
-    array: np.ndarray[Any, np.dtype[np.uint8]] = buffer.numpy()
-    pack = StagedPack(_header(placed), memoryview(array).cast("B"), placed)
+    pack = StagedPack(_header(placed), buffer.numpy().data, placed)
     return _Slot(pack, tuple(view for _, view in ordered))
 
 

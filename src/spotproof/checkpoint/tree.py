@@ -1,9 +1,9 @@
 """State trees: nested Python values with tensors, to and from JSON plus a list of tensors.
 
-Why not pickle: loading a checkpoint must not run code from it, equal states must give equal bytes, and they must be readable
-where torch is not installed. Plain values are JSON; everything else is a one-key object whose key starts with ``$``.
-What has no such form goes through ``torch.save`` and must be readable with ``weights_only=True``, else it is
-refused now, while it can still be mended, and not at the resume.
+Why not pickle: loading a checkpoint must not run code from it, equal states must give equal bytes, and they must be
+readable where torch is not installed. Plain values are JSON; everything else is a one-key object whose key starts
+with ``$``. What has no such form goes through ``torch.save`` and must be readable with ``weights_only=True``, else it
+is refused now, while it can still be mended, and not at the resume.
 """
 
 import base64
@@ -83,7 +83,7 @@ class TreeEncoder:
             items = [self.encode(item, f"{path}/{index}") for index, item in enumerate(value)]
             return {"$deque": [value.maxlen, items]}
         if kind is collections.defaultdict:
-            name = value.default_factory.__name__ if value.default_factory is not None else None  # type: ignore[attr-defined]
+            name = value.default_factory.__name__ if value.default_factory is not None else None
             if name is None or _FACTORIES.get(name) is value.default_factory:
                 return {"$default": [name, self._pairs(value, path)]}
         if kind in (set, frozenset):

@@ -34,8 +34,9 @@ log = logging.getLogger(__name__)
 class Writer:
     """Writes one staged state at a time in a thread of its own, and owns everything in the storage.
 
-    Order of a commit: packs and state first, each atomic and durable; the manifest last. Killed anywhere, the storage holds
-    the checkpoints that were committed before, and perhaps packs that no manifest names, which the next retention removes.
+    Order of a commit: packs and state first, each atomic and durable; the manifest last. Killed anywhere, the storage
+    holds the checkpoints that were committed before, and perhaps packs that no manifest names, which the next
+    retention removes.
     """
 
     def __init__(

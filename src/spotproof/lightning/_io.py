@@ -22,7 +22,7 @@ class SpotCheckpointIO(CheckpointIO):
         """Return the checkpoint at *path*; ours is verified and never runs code, whatever *weights_only* says."""
         if MANIFEST_REGEX.fullmatch(os.fspath(path).rpartition("/")[2]):
             return self._read(os.fspath(path))
-        return self.base.load_checkpoint(path, map_location=map_location, weights_only=weights_only)  # type: ignore[no-any-return]
+        return self.base.load_checkpoint(path, map_location=map_location, weights_only=weights_only)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Save as *base* does."""

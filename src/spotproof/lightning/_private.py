@@ -5,7 +5,8 @@ counted, ``on_train_batch_end`` before validation, schedulers and counters are d
 resume, and replays validation or skips scheduler updates by guessing from counters where it stood. A checkpoint taken
 exactly between two batches, with nothing half done, needs no guessing.
 
-Source: lightning 2.6.6, ``loops/fit_loop.py``, ``loops/training_epoch_loop.py``, ``trainer/connectors/logger_connector``.
+Source: lightning 2.6.6, ``loops/fit_loop.py``, ``loops/training_epoch_loop.py``,
+``trainer/connectors/logger_connector``.
 """
 
 from collections.abc import Callable

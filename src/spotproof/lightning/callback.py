@@ -207,7 +207,9 @@ class SpotCheckpoint(Callback):
             # that a kill in the first steps comes back to the same initial weights.
             self._save(trainer, step, now)
 
-    def _save(self, trainer: "pl.Trainer", step: int, now: float, *, wait: bool = False, between: str = "batches") -> None:
+    def _save(
+        self, trainer: "pl.Trainer", step: int, now: float, *, wait: bool = False, between: str = "batches"
+    ) -> None:
         assert self._run is not None
         self._run.between = between
         began = time.perf_counter()

@@ -15,8 +15,8 @@ _HIDDEN = (IGNORE_SUFFIX, UPLOADING_SUFFIX, UPLOADED_SUFFIX)
 class LocalStorage:
     """Objects are files below *root*; the directory is made at the first write.
 
-    A write goes to ``<name>.sagemaker-ignore`` beside its target (SageMaker's sync agent skips that suffix, and a rename
-    within one directory is atomic, which a move from TMPDIR is not), is fsynced, renamed, and the directory is
+    A write goes to ``<name>.sagemaker-ignore`` beside its target (SageMaker's sync agent skips that suffix, and a
+    rename within one directory is atomic, which a move from TMPDIR is not), is fsynced, renamed, and the directory is
     fsynced. Two writers of one key would share the staged name, so it also holds the process id.
     """
 
