@@ -187,7 +187,6 @@ class JobState:
         if self.secondary != "Starting":
             return []
         self._running_since = at
-        self._is_reclaimed = False
         if self.training_start_at is None:
             self.training_start_at = at
         self._enter("Downloading", at)
@@ -241,6 +240,7 @@ class JobState:
     def _clear(self) -> list[Action]:
         self._is_clearing = True
         self._kill_at = None
+        self._hosts_left = set()
         return [ev.Kill(self.attempt, keep_files=not self._is_reclaimed)]
 
     def _on_gone(self, at: float) -> list[Action]:
@@ -250,6 +250,7 @@ class JobState:
         if self._ending is None:
             old = self.attempt
             self.attempt += 1
+            self._is_reclaimed = False
             self._enter("Starting", at, _RESTARTING)
             return [ev.Discard(old), ev.RequestCapacity(self.attempt)]
         if self._is_reclaimed or not self._has_trained():
