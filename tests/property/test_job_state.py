@@ -1,5 +1,7 @@
 """Whatever happens, in whatever order, a job keeps SageMaker's rules."""
 
+from itertools import pairwise
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -48,7 +50,7 @@ class JobMachine(RuleBasedStateMachine):
         )
         self.state = JobState(rules, self.now)
         self.live = set()  # attempts with processes
-        self.owed = []  # events that the platform owes for actions
+        self.owed = []  # (event, attempt) that the platform owes for actions
         self.deadline_of_terminate = None
         self.discarded = set()
         self.obey(self.state.start())
@@ -59,20 +61,24 @@ class JobMachine(RuleBasedStateMachine):
             match action:
                 case ev.RequestCapacity():
                     assert not self.live, "capacity is asked for while an attempt lives"
-                    self.owed.append(lambda: ev.CapacityFound(self.now, attempt))
+                    self.owed.append((ev.CapacityFound, attempt))
                 case ev.Prepare():
                     assert not self.live, "two attempts live"
                     self.live.add(attempt)
-                    self.owed.append(lambda: ev.Prepared(self.now, attempt))
+                    self.owed.append((ev.Prepared, attempt))
                 case ev.Kill():
                     assert attempt in self.live
-                    self.owed.append(lambda: ev.HostsGone(self.now, attempt))
+                    self.owed.append((ev.HostsGone, attempt))
                 case ev.Upload():
                     assert attempt in self.live
-                    self.owed.append(lambda: ev.Uploaded(self.now, attempt))
+                    self.owed.append((ev.Uploaded, attempt))
                 case ev.Discard():
                     self.live.discard(attempt)
                     self.discarded.add(attempt)
+
+    def pay(self, index):
+        kind, attempt = self.owed.pop(index)
+        self.send(kind(self.now, attempt))
 
     def send(self, event):
         before = (self.state.status, self.state.attempt, len(self.state.transitions))
@@ -93,13 +99,13 @@ class JobMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def the_platform_obeys(self, data):
         index = data.draw(st.integers(0, len(self.owed) - 1))
-        self.send(self.owed.pop(index)())
+        self.pay(index)
 
     @precondition(lambda self: self.owed)
     @rule()
     def the_platform_obeys_everything(self):
         while self.owed:
-            self.send(self.owed.pop(0)())
+            self.pay(0)
 
     @rule(lateness=st.integers(0, 2), host=st.integers(0, 2), code=st.sampled_from([0, 0, 1, 7, 137, 143]))
     def a_host_exits(self, lateness, host, code):
@@ -134,7 +140,7 @@ class JobMachine(RuleBasedStateMachine):
     def statuses_follow_the_documented_order(self):
         statuses = [item.status for item in self.state.transitions]
         assert statuses[0] == "Starting"
-        for before, after in zip(statuses, statuses[1:], strict=False):
+        for before, after in pairwise(statuses):
             assert after in FOLLOWERS[before], statuses
         last = statuses[-1]
         if last in PRIMARY:
@@ -145,7 +151,7 @@ class JobMachine(RuleBasedStateMachine):
     @invariant()
     def times_are_in_order_and_messages_are_there(self):
         transitions = self.state.transitions
-        for before, after in zip(transitions, transitions[1:], strict=False):
+        for before, after in pairwise(transitions):
             assert before.start_at <= before.end_at == after.start_at
         assert all(item.message for item in transitions)
         assert (transitions[-1].end_at is not None) == self.state.is_terminal
@@ -180,7 +186,7 @@ class JobMachine(RuleBasedStateMachine):
             if self.state.is_terminal:
                 break
             while self.owed:
-                self.send(self.owed.pop(0)())
+                self.pay(0)
             self.now += STOP_GRACE_SECONDS + 600
             self.send(ev.TimePassed(self.now))
         assert self.state.is_terminal, [item.status for item in self.state.transitions]

@@ -75,8 +75,15 @@ def test_a_bad_item_is_named_with_the_remedy(text, named, remedy):
 
 @pytest.mark.parametrize(
     "content",
-    ["[1", "[]", "{}", '{"metadata": {"gap_seconds": 0}, "data": [1]}', '{"metadata": {"gap_seconds": 3}, "data": []}']
-    + ['{"metadata": {"gap_seconds": 3}, "data": [1, -1]}', '{"metadata": {"gap_seconds": 3}, "data": [true]}'],
+    [
+        "[1",
+        "[]",
+        "{}",
+        '{"metadata": {"gap_seconds": 0}, "data": [1]}',
+        '{"metadata": {"gap_seconds": 3}, "data": []}',
+        '{"metadata": {"gap_seconds": 3}, "data": [1, -1]}',
+        '{"metadata": {"gap_seconds": 3}, "data": [true]}',
+    ],
 )
 def test_a_bad_trace_file_shows_the_form(content):
     """A trace file of another form is refused when the schedule is read, with the right form."""
