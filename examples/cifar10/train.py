@@ -26,16 +26,16 @@ class TrainCLI(SpotCLI):
         parser.link_arguments("data.in_channels", "model.in_channels", apply_on="instantiate")
 
 
+CLI_OPTIONS = {
+    "subclass_mode_data": True,
+    "parser_kwargs": TrainCLI.configured_by(Path(__file__).with_name("trainer.yaml")),
+}
+
+
 def main() -> None:
     """Parse the command line and run what it says."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    defaults = Path(__file__).with_name("trainer.yaml")
-    TrainCLI(
-        ResNetClassifier,
-        ImageDataModule,
-        subclass_mode_data=True,
-        parser_kwargs=TrainCLI.configured_by(defaults),
-    )
+    TrainCLI(ResNetClassifier, ImageDataModule, **CLI_OPTIONS)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ def start(folder: Path, checkpoints: Path, *options: str) -> subprocess.Popen[st
             "SM_CHECKPOINT_DIR": str(checkpoints),
             "SM_MODEL_DIR": str(folder / "model"),
             "SPOTPROOF_PROGRESS_SECONDS": "0",
+            "OMP_NUM_THREADS": "1",  # a small net on cores that other tests use, too
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
