@@ -12,7 +12,10 @@ from spotproof.storage import Storage
 __all__ = ["NOT_COMPARED", "Difference", "first_difference"]
 
 NOT_COMPARED = ("callbacks", "hyper_parameters", "datamodule_hyper_parameters", "loggers")
-"""Parts of a state that may differ between equal runs: they hold paths and wall-clock times."""
+"""Parts whose plain values may differ between equal runs: they hold paths and wall-clock times."""
+
+_NAMED_BY_PATHS = ("best_k_models",)
+"""Parts whose tensors, too, are left out: their names are the paths of files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +34,14 @@ def first_difference(
     """Return where the checkpoints *a* and *b* first differ, or None if they are identical bit for bit.
 
     Compared are the step, every tensor's dtype, shape and content hash (weights, optimizer state, random-number
-    generators, metrics), and every plain value (loop counters, schedulers, data position).
+    generators, metrics, weights that callbacks hold), and every plain value (loop counters, schedulers, data position).
 
     Args:
         a: One checkpoint, in *storage_a*.
         storage_a: Where *a* lies.
         b: The other, in *storage_b*.
         storage_b: Where *b* lies.
-        ignore: Names of subtrees that are left out.
+        ignore: Names of subtrees whose plain values are left out.
 
     Raises:
         CheckpointDamaged: A state file does not verify.
@@ -48,8 +51,8 @@ def first_difference(
     if len(a.ranks) != len(b.ranks):
         return Difference("ranks", f"{len(a.ranks)} and {len(b.ranks)}")
     for rank, (files_a, files_b) in enumerate(zip(a.ranks, b.ranks, strict=True)):
-        tensors_a = {t.name: t for pack in files_a.packs for t in pack.tensors if not _is_ignored(t.name, ignore)}
-        tensors_b = {t.name: t for pack in files_b.packs for t in pack.tensors if not _is_ignored(t.name, ignore)}
+        tensors_a = {t.name: t for pack in files_a.packs for t in pack.tensors if not _is_ignored(t.name, _NAMED_BY_PATHS)}
+        tensors_b = {t.name: t for pack in files_b.packs for t in pack.tensors if not _is_ignored(t.name, _NAMED_BY_PATHS)}
         leaves_a = dict(_leaves(json.loads(read_file(storage_a, files_a.state)), ignore))
         leaves_b = dict(_leaves(json.loads(read_file(storage_b, files_b.state)), ignore))
         prefix = f"rank {rank}: " if len(a.ranks) > 1 else ""
