@@ -51,6 +51,8 @@ class LiveView:
         )
         self._task = self._bar.add_task("starting the local SageMaker", total=None, steps="")
         self._last_told: tuple[str, str] | None = None
+        self._attempt = 0
+        self._last_step = 0
 
     def __enter__(self) -> "LiveView":
         self._bar.start()
@@ -70,26 +72,32 @@ class LiveView:
         elif isinstance(event, JobSubmitted):
             kind = f"managed spot, reclaim {event.reclaim}" if event.is_spot else "on demand, undisturbed"
             self._say("submitted", f"{event.job_name}: {kind}", style="bold")
-            self._last_told = None
-            self._bar.reset(self._task, total=event.total_steps, description="waiting", steps="")
+            self._last_told, self._attempt, self._last_step = None, 0, 0
+            self._bar.reset(self._task, total=event.total_steps, steps="")
+            self._describe("waiting")
         elif isinstance(event, Stepped):
-            total = self._bar.tasks[0].total
-            steps = f"step {event.step}" + (f" of {total:.0f}" if total else "")
-            self._bar.update(
-                self._task,
-                completed=event.step,
-                description=f"attempt {event.attempt}, epoch {event.epoch}",
-                steps=steps,
-            )
+            self._show_step(event)
         elif isinstance(event, StatusChanged):
             self._show_status(event)
         elif isinstance(event, JobEnded):
-            self._bar.update(self._task, description="comparing", steps="")
+            self._describe("comparing")
         elif isinstance(event, Compared):
             self._say("compared", event.verdict.compared)
 
+    def _show_step(self, event: Stepped) -> None:
+        if event.attempt > self._attempt:
+            self._attempt = event.attempt
+            again = max(0, self._last_step - event.step)
+            place = f"goes on from step {event.step}" if event.step else "begins anew"
+            self._say("resumed", f"attempt {event.attempt} {place}; {again} lost steps come again", style="cyan")
+        self._last_step = event.step
+        total = self._bar.tasks[0].total
+        steps = f"step {event.step}" + (f" of {total:.0f}" if total else "")
+        self._bar.update(self._task, completed=event.step, steps=steps)
+        self._describe(f"attempt {event.attempt}, epoch {event.epoch}")
+
     def _show_status(self, event: StatusChanged) -> None:
-        text = event.message
+        text = event.message.removeprefix(f"{event.status} ")
         if event.status == "Training":
             text = f"attempt {event.attempt}"
         elif event.status == "Interrupted":
@@ -99,7 +107,10 @@ class LiveView:
             return
         self._last_told = (event.status, text)
         self._say(event.status, text, style=_STYLES.get(event.status, ""))
-        self._bar.update(self._task, description=event.status.lower())
+        self._describe(event.status.lower())
+
+    def _describe(self, text: str) -> None:
+        self._bar.update(self._task, description=f"{text:<22}")  # of one width, so that the bar stands still
 
     def _say(self, word: str, text: str, *, style: str = "") -> None:
         self._console.print(self._line(word, text, style))

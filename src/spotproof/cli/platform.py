@@ -34,6 +34,7 @@ def serve(
     from spotproof.cli.console import open_console, print_json
     from spotproof.cli.locate import default_state_dir
     from spotproof.local import LocalSageMaker, parse_image
+    from spotproof.rehearsal import only_aws_settings
 
     folder = state_dir or default_state_dir()
     closing = threading.Event()
@@ -41,7 +42,8 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: closing.set())
     parsed = dict(parse_image(text) for text in images or [])
-    with LocalSageMaker(folder, port=port, images=parsed, reclaim=reclaim, hosts=parse_hosts(hosts)) as platform:
+    platform = LocalSageMaker(folder, port=port, images=parsed, reclaim=reclaim, hosts=parse_hosts(hosts))
+    with only_aws_settings({}), platform:
         environment = platform.environment()
         if as_json:
             print_json({"url": platform.url, "s3_url": platform.s3_url, "environment": environment})

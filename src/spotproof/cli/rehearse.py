@@ -1,7 +1,6 @@
 """``demo`` and ``rehearse``."""
 
 import contextlib
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["demo", "rehearse"]
 
 DEMO_JOB = Path("examples/cifar10/digits.yaml")
-DEMO_RECLAIM = "step:37,step:101"
+DEMO_RECLAIM = "step:100,step:250"
 """Neither is at an epoch's end."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -103,12 +102,15 @@ def _run(
     from spotproof.rehearsal import judge
     from spotproof.rehearsal import rehearse as run_rehearsal
 
-    # `kill` ends it as Ctrl-C does: through the clean-up.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with _folder(state_dir) as folder, LiveView(open_console(stderr=as_json)) as view:
-        summary = run_rehearsal(
-            spec, reclaim=reclaim, compare=compare, hosts=parse_hosts(hosts), state_dir=folder, on_progress=view
-        )
+    mode = parse_hosts(hosts)
+    try:
+        with _folder(state_dir) as folder, LiveView(open_console(stderr=as_json)) as view:
+            summary = run_rehearsal(
+                spec, reclaim=reclaim, compare=compare, hosts=mode, state_dir=folder, on_progress=view
+            )
+    except KeyboardInterrupt:
+        open_console(stderr=True).print("Interrupted: the job and the local SageMaker were ended.", style="yellow")
+        raise
     show_summary(summary, as_json)
     judge(summary, needs_all_reclaims=not allow_unfired)
 

@@ -5,6 +5,7 @@ it: ``cli``. It joins ``launch`` (submits, as for AWS), ``local`` (runs and recl
 ``report`` (counts), which do not know each other.
 """
 
+from spotproof.rehearsal.environment import only_aws_settings
 from spotproof.rehearsal.judge import judge
 from spotproof.rehearsal.progress import (
     Compared,
@@ -30,6 +31,7 @@ __all__ = [
     "Stepped",
     "WatchedJob",
     "judge",
+    "only_aws_settings",
     "rehearse",
     "watch_job",
 ]

@@ -1,12 +1,12 @@
 """The rehearsal itself: start, submit, watch, run undisturbed, compare, sum up. A shell around pure parts."""
 
-import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from types import FrameType
 from typing import Literal
 
 from spotproof.errors import SpecError
@@ -14,6 +14,7 @@ from spotproof.events import Event
 from spotproof.launch import TrainingService, build_request, unique_job_name, with_uploaded_inputs
 from spotproof.local import Image, LocalSageMaker
 from spotproof.rehearsal.compare import compare_jobs
+from spotproof.rehearsal.environment import only_aws_settings
 from spotproof.rehearsal.progress import Compared, InputsUploaded, JobSubmitted, OnProgress, PlatformReady
 from spotproof.rehearsal.watch import WatchedJob, check_completed, watch_job
 from spotproof.report import Summary, read_events, summarize
@@ -57,7 +58,7 @@ def rehearse(
     image = check_rehearsable(spec)
     now = datetime.now(timezone.utc)
     platform = LocalSageMaker(state_dir, images={spec.image_uri: image}, reclaim=reclaim, hosts=hosts)
-    with _closed_for_sure(platform), _environment(platform.environment()):
+    with only_aws_settings({}), _closed_for_sure(platform), only_aws_settings(platform.environment()):
         on_progress(PlatformReady(url=platform.url))
         service = TrainingService(endpoint=platform.url, s3_endpoint=platform.s3_url)
         job_name = unique_job_name(spec.name, now)
@@ -191,37 +192,28 @@ def _model_of(job: WatchedJob) -> str | None:
 
 
 @contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set the variables that boto3 and the storage read, as a user of the local SageMaker would; restore them.
-
-    What else the caller has set for AWS (a profile, a session token) would be mixed with them, so it is put aside.
-    """
-    before = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    for name in before:
-        del os.environ[name]
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            del os.environ[name]
-        os.environ.update(before)
-
-
-@contextmanager
 def _closed_for_sure(platform: LocalSageMaker) -> Iterator[LocalSageMaker]:
-    """Open and close *platform*; a second Ctrl-C does not cut the closing short, which takes seconds at most."""
+    """Open and close *platform*. The first Ctrl-C or SIGTERM ends what runs; no further one cuts the closing short."""
     is_main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if is_main else {}
+
+    def ignore_all() -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        ignore_all()
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, leave)
     try:
         with platform:
             try:
                 yield platform
             finally:
-                if is_main:
-                    for number in before:
-                        signal.signal(number, signal.SIG_IGN)
+                ignore_all()
     finally:
-        if is_main:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)

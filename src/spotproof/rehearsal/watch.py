@@ -2,11 +2,12 @@
 
 from collections import deque
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from spotproof.errors import LaunchError
 from spotproof.events import Progress, parse_progress_line
-from spotproof.launch import TrainingService
+from spotproof.launch import LogLine, TrainingService
 from spotproof.rehearsal.progress import JobEnded, OnProgress, StatusChanged, Stepped
 
 __all__ = ["WatchedJob", "check_completed", "watch_job"]
@@ -33,21 +34,19 @@ def watch_job(service: TrainingService, job_name: str, on_progress: OnProgress) 
     watched = WatchedJob()
     logs = service.open_logs(job_name)
     attempt = -1
+    pending: list[dict[str, Any]] = []
 
-    def read_log() -> None:
-        for line in logs.read_new():
-            progress = parse_progress_line(line.message, line.at)
-            if progress is None:
-                watched.log_tail.append(line.message.rstrip())
-                continue
-            watched.progress.append(progress)
-            on_progress(Stepped(job_name=job_name, attempt=max(attempt, 0), epoch=progress.epoch, step=progress.step))
+    def tell_line(line: LogLine) -> None:
+        progress = parse_progress_line(line.message, line.at)
+        if progress is None:
+            watched.log_tail.append(line.message.rstrip())
+            return
+        watched.progress.append(progress)
+        on_progress(Stepped(job_name=job_name, attempt=max(attempt, 0), epoch=progress.epoch, step=progress.step))
 
-    def on_change(transition: dict[str, Any]) -> None:
+    def tell_transition(transition: dict[str, Any]) -> None:
         nonlocal attempt
-        read_log()  # what was printed before the change is told before it
-        if transition["Status"] == "Training":
-            attempt += 1
+        attempt += transition["Status"] == "Training"
         on_progress(
             StatusChanged(
                 job_name=job_name,
@@ -59,8 +58,20 @@ def watch_job(service: TrainingService, job_name: str, on_progress: OnProgress) 
             )
         )
 
-    watched.description = service.wait(job_name, on_change=on_change, on_poll=lambda _: read_log())
-    read_log()
+    def tell_what_is_new() -> None:
+        """Several things may have happened since the last look: tell them in the order of time."""
+        # The log is read after the status, so that what was printed before a change is told before it.
+        found: list[tuple[datetime, LogLine | dict[str, Any]]] = [(line.at, line) for line in logs.read_new()]
+        found += [(transition["StartTime"], transition) for transition in pending]
+        pending.clear()
+        for _, item in sorted(found, key=lambda pair: pair[0]):
+            if isinstance(item, LogLine):
+                tell_line(item)
+            else:
+                tell_transition(item)
+
+    watched.description = service.wait(job_name, on_change=pending.append, on_poll=lambda _: tell_what_is_new())
+    tell_what_is_new()
     on_progress(JobEnded(job_name=job_name, status=watched.description["TrainingJobStatus"]))
     return watched
 

@@ -130,7 +130,8 @@ def test_running_server_is_found_and_a_dead_one_is_not(tmp_path: Path) -> None:
     """server.json counts only while its process lives."""
     state = tmp_path / "s"
     state.mkdir()
-    known = {"pid": os.getpid(), "url": "http://127.0.0.1:1", "s3_url": "http://127.0.0.1:2"}
+    known: dict[str, object] = {"pid": os.getpid(), "url": "http://127.0.0.1:1", "s3_url": "http://127.0.0.1:2"}
+    known["environment"] = {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:2"}
     (state / "server.json").write_text(json.dumps(known))
     found = find_local_server(state)
     assert found is not None

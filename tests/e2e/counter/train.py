@@ -1,0 +1,98 @@
+"""A training without torch: a number that depends on every step, checkpointed in Spotproof's own format.
+
+``--mutant forget`` resumes at the right step with the wrong number: a rehearsal must find that.
+"""
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+from spotproof.checkpoint.choose import newest_verified, read_file
+from spotproof.checkpoint.manifest import (
+    Manifest,
+    Pack,
+    RankFiles,
+    StoredFile,
+    TensorEntry,
+    content_hash,
+    format_manifest,
+    pack_key,
+    state_key,
+)
+from spotproof.events import (
+    AttemptEnded,
+    AttemptStarted,
+    CheckpointCommitted,
+    Event,
+    Progress,
+    Resumed,
+    event_file,
+    progress_line,
+    to_line,
+)
+from spotproof.storage import LocalStorage
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--steps", type=int, required=True)
+parser.add_argument("--every", type=int, default=5)
+parser.add_argument("--step_seconds", type=float, default=0.03)
+parser.add_argument("--mutant", default="none")
+parser.add_argument("--fail_at", type=int, default=-1)
+options = parser.parse_args()
+
+storage = LocalStorage(os.environ["SM_CHECKPOINT_DIR"])
+attempt = len(storage.list("events/"))
+journal = storage.root / event_file(attempt)
+journal.parent.mkdir(parents=True, exist_ok=True)
+
+
+def record(event: Event) -> None:
+    with journal.open("a") as file:
+        file.write(to_line(event))
+
+
+def save(step: int, value: int) -> None:
+    began = time.perf_counter()
+    weights, state = value.to_bytes(16, "little"), b"{}"
+    pack, rest = pack_key(content_hash(weights)), state_key(content_hash(state))
+    storage.put(pack, [weights])
+    storage.put(rest, [state])
+    tensor = TensorEntry("model/value", "uint8", (16,), content_hash(weights))
+    files = RankFiles(StoredFile(rest, len(state)), (Pack(StoredFile(pack, len(weights)), (tensor,)),))
+    manifest = Manifest(step=step, run_id="r", attempt=attempt, ranks=(files,))
+    storage.put(manifest.key, [format_manifest(manifest)])
+    seconds = time.perf_counter() - began
+    record(
+        CheckpointCommitted(
+            attempt=attempt, step=step, stall_seconds=seconds, durable_seconds=0, total_bytes=16, written_bytes=16
+        )
+    )
+
+
+def tell(step: int) -> None:
+    progress = Progress(attempt=attempt, epoch=0, step=step)
+    record(progress)
+    print(progress_line(progress), flush=True)
+
+
+record(AttemptStarted(attempt=attempt, run_id="r", config={}, versions={}))
+start, value = 0, 1
+found = newest_verified(storage)
+if found is not None:
+    start = found.step
+    value = int.from_bytes(read_file(storage, found.ranks[0].packs[0].file), "little")
+    if options.mutant == "forget":
+        value = 1
+    record(Resumed(attempt=attempt, step=start, seconds=0.001))
+tell(start)
+for step in range(start + 1, options.steps + 1):
+    time.sleep(options.step_seconds)
+    value = (value * 6364136223846793005 + step) % 2**128
+    if step == options.fail_at:
+        raise RuntimeError(f"no step {step} today")
+    if step % options.every == 0 or step == options.steps:
+        save(step, value)
+    tell(step)
+Path(os.environ["SM_MODEL_DIR"], "model.txt").write_text(str(value))
+record(AttemptEnded(attempt=attempt, outcome="finished", step=options.steps))

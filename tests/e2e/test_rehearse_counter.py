@@ -1,0 +1,163 @@
+"""`spotproof rehearse` for real: local SageMaker, boto3, SIGKILL, S3, verdict; with a tiny program without torch."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import spotproof
+
+SOURCE = str(Path(spotproof.__file__).parents[1])
+"""Named absolutely: a relative PYTHONPATH means something else in another working directory."""
+COUNTER = Path(__file__).parent / "counter"
+JOB = """\
+name: counter
+image_uri: counter:latest
+role: arn:aws:iam::123456789012:role/Train
+instance_type: ml.m5.large
+use_spot_instances: true
+max_run: 600
+max_wait: 1200
+checkpoint_s3_uri: s3://counter-bucket/run/checkpoints
+output_path: s3://counter-bucket/run/output
+inputs:
+  training: data.txt
+source_dir: {source}
+entrypoint: train.py
+hyperparameters:
+  steps: 40
+"""
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    """A good job.yaml."""
+    path = tmp_path / "job.yaml"
+    path.write_text(JOB.format(source=COUNTER))
+    (tmp_path / "data.txt").write_text("data")
+    return path
+
+
+def rehearse(job: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "spotproof", "rehearse", str(job), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment())
+
+
+def environment() -> dict[str, str]:
+    """AWS settings of the developer's own, which a rehearsal must not use."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    kept["PYTHONPATH"] = SOURCE
+    return {**kept, "AWS_PROFILE": "no-such-profile", "AWS_SESSION_TOKEN": "secret", "COLUMNS": "100"}
+
+
+def test_two_reclaims_end_with_the_same_model(job: Path) -> None:
+    """Killed twice inside a checkpoint interval, the job ends with the undisturbed run's checkpoint, bit for bit."""
+    result = rehearse(job, "--reclaim", "step:13,step:28", "--json")
+
+    assert result.returncode == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert summary["verdict"]["is_identical"] is True
+    assert "step 40" in summary["verdict"]["compared"]
+    assert summary["num_interruptions"] == summary["reclaims_planned"] == 2
+    assert [attempt["outcome"] for attempt in summary["attempts"]] == ["reclaimed", "reclaimed", "finished"]
+    assert summary["final_step"] == 40
+    # Five steps between saves and one interval that was not mirrored yet; the kill itself comes a few steps late.
+    for attempt in summary["attempts"]:
+        assert attempt["lost_steps"] <= 20
+        assert attempt["resumed_from_step"] % 5 == 0
+    assert summary["lost_steps"] >= 1
+    assert summary["undisturbed_source"] == "measured"
+    assert 0 < summary["billable_seconds"] <= summary["training_seconds"]
+    assert 0 < summary["goodput"] < 1
+    assert "Interrupted" in result.stderr
+
+
+def test_mutant_is_found_and_the_report_is_still_printed(job: Path) -> None:
+    """A program that resumes at the right step with a wrong state fails with exit 7 and the first difference."""
+    result = rehearse(job, "--reclaim", "step:13", "--set", "mutant=forget")
+
+    assert result.returncode == 7
+    assert "identical: no" in result.stdout
+    assert "reclaimed" in result.stdout
+    assert "model/value" in result.stderr
+
+
+def test_broken_program_shows_its_own_traceback(job: Path) -> None:
+    """An exception in the program ends the rehearsal with SageMaker's reason and the end of the log: exit 3."""
+    result = rehearse(job, "--reclaim", "none", "--set", "fail_at=3")
+
+    assert result.returncode == 3
+    assert "ended Failed: AlgorithmError:" in result.stderr
+    assert "RuntimeError: no step 3 today" in result.stderr
+    assert "exit code: 1" in result.stderr
+
+
+def test_reclaim_that_never_came_due(job: Path) -> None:
+    """A job that finishes before the planned reclaim proves nothing: exit 1, unless that is allowed."""
+    result = rehearse(job, "--reclaim", "step:9999", "--no-compare", "--set", "steps=5")
+    assert result.returncode == 1
+    assert "0 of 1 planned reclaims happened" in result.stderr
+    assert "finished at step 5" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "expected"),
+    [
+        ("entrypoint: train.py", ["--reclaim", "stop:3"], "stop:3"),
+        ("entrypoint: trian.py", [], "trian.py, which does not exist"),
+        ("max_wiat: 3", [], "Did you mean 'max_wait'"),
+        ("entrypoint: train.py", ["--hosts", "docker"], "auto, namespace or plain"),
+        ("entrypoint: train.py", ["--input", "training"], "--input NAME=VALUE"),
+    ],
+)
+def test_wrong_requests_start_nothing(job: Path, text: str, arguments: list[str], expected: str) -> None:
+    """Schedule, file and options are checked before anything starts: exit 2 with the remedy."""
+    job.write_text(job.read_text().replace("entrypoint: train.py", text))
+    result = rehearse(job, *arguments)
+
+    assert result.returncode == 2
+    assert expected in result.stderr
+    assert "local SageMaker at" not in result.stderr + result.stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ending_it_leaves_nothing_behind(job: Path, tmp_path: Path, number: int, code: int) -> None:
+    """Ctrl-C (twice) or SIGTERM in the middle of an attempt leaves no process, and no state."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    command = [sys.executable, "-m", "spotproof", "rehearse", str(job), "--set", "step_seconds=9", "--reclaim", "none"]
+    variables = {**environment(), "TMPDIR": str(scratch)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "Training" in line:
+                break
+        assert processes_that_name(str(scratch))
+
+        process.send_signal(number)
+        process.send_signal(number)
+        process.stdout.read()
+
+        assert process.wait(timeout=30) == code
+    assert processes_that_name(str(scratch)) == []
+    assert list(scratch.iterdir()) == []
+
+
+def processes_that_name(text: str) -> list[str]:
+    """Command lines of living processes, other than pytest's own, that name *text*."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            try:
+                line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if text in line:
+                found.append(line)
+    return found
