@@ -83,8 +83,6 @@ class ImageDataModule(LightningDataModule):
             augment: Move (and mirror, where that makes sense) the training images at random.
         """
         super().__init__()
-        if batch_size < 1:
-            raise SpecError(f"data.batch_size={batch_size} is too small.", do="Use 1 or more.")
         self._batch_size = batch_size
         self._num_workers = num_workers
         self._train_subset = train_subset
@@ -97,6 +95,8 @@ class ImageDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Read the images once."""
+        if self._batch_size < 1:
+            raise SpecError(f"data.batch_size={self._batch_size} is too small.", do="Use 1 or more.")
         if not hasattr(self, "_train"):
             train, val = self.load_images()
             self._train = _dataset(train, self._train_subset, "data.train_subset")

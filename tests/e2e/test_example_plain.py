@@ -31,17 +31,18 @@ OPTIONS = [
 ]
 
 
-def start(folder: Path, checkpoints: Path, *options: str) -> subprocess.Popen[str]:
-    """Start the example in *folder*; it prints a line each step."""
+def start(folder: Path, checkpoints: Path, *launcher: str) -> subprocess.Popen[str]:
+    """Start the example in *folder*, by *launcher* if one is given; it prints a line each step."""
     folder.mkdir()
     (folder / "callbacks.yaml").write_text(CALLBACKS)
     return subprocess.Popen(
-        [sys.executable, str(EXAMPLE / "train.py"), *OPTIONS, *options],
+        [sys.executable, *launcher, str(EXAMPLE / "train.py"), *OPTIONS],
         cwd=folder,
         env={
             **os.environ,
             "SM_CHECKPOINT_DIR": str(checkpoints),
             "SM_MODEL_DIR": str(folder / "model"),
+            "SAGEMAKER_BASE_DIR": str(folder / "ml"),
             "SPOTPROOF_PROGRESS_SECONDS": "0",
             "OMP_NUM_THREADS": "1",  # a small net on cores that other tests use, too
         },
@@ -123,6 +124,26 @@ def test_killed_twice(undisturbed, tmp_path):
     folder, _ = undisturbed
     assert (tmp_path / "third/model/model.pt").read_bytes() == (folder / "model/model.pt").read_bytes()
     assert [path.name for path in (checkpoints / "tensorboard/cifar10").iterdir()] == ["version_0"]
+
+
+def test_notice_in_a_container(tmp_path):
+    """SIGTERM to the container: the program saves the step it is at and leaves, with neither a model nor a failure."""
+    process = start(tmp_path / "run", tmp_path / "checkpoints", "-m", "spotproof.container")
+    assert process.stdout is not None
+    output = ""
+    for line in process.stdout:
+        output += line
+        if (found := PROGRESS.search(line)) and int(found[3]) >= 5:
+            break
+
+    process.send_signal(signal.SIGTERM)
+    output += process.communicate(timeout=60)[0]
+
+    assert process.returncode == 143, output
+    last = max(int(found[3]) for found in PROGRESS.finditer(output))
+    assert f"step-{last:010d}.json" in [path.name for path in (tmp_path / "checkpoints").iterdir()]
+    assert not (tmp_path / "run/model").exists()
+    assert not (tmp_path / "run/ml/output/failure").exists()
 
 
 def test_the_best_epoch_lies_before_the_last_kill(undisturbed):

@@ -61,7 +61,11 @@ def build_command(
         SpecError: The program does not exist, or is no file that can be run.
     """
     places = [base / CODE_DIR, working_directory]
-    directory = next((place for place in places if (place / program).is_file()), None)
+    path = Path(program)
+    if path.is_absolute() and path.is_file():
+        directory: Path | None = next((place for place in places if path.is_relative_to(place)), working_directory)
+    else:
+        directory = next((place for place in places if (place / path).is_file()), None)
     if directory is None:
         raise SpecError(
             f"The program {program} does not exist.",

@@ -105,6 +105,13 @@ class SpotCLI(LightningCLI):
         paths = [os.fspath(file) for file in files]
         return {subcommand: {"default_config_files": paths} for subcommand in cls.subcommands()}
 
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        # The subcommands' parsers bring descriptions of their own.
+        kwargs.setdefault(
+            "description", "Train through interruptions. Without a subcommand, the options are those of fit."
+        )
+        return super().init_parser(**kwargs)
+
     def setup_parser(
         self, add_subcommands: bool, main_kwargs: dict[str, Any], subparser_kwargs: dict[str, Any]
     ) -> None:

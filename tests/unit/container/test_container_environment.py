@@ -167,6 +167,18 @@ def test_the_code_directory_comes_first(tmp_path):
     assert found.argv == ["/py", "train.py", "fit", "--lr", "1"]
 
 
+def test_a_program_named_by_its_path(tmp_path):
+    """A program elsewhere in the image runs in the working directory, one below the code in the code's."""
+    for name in ("cwd/x", "ml/code/sub", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "train.py").touch()
+
+    for name, directory in (("elsewhere", "cwd"), ("cwd/x", "cwd"), ("ml/code/sub", "ml/code")):
+        program = str(tmp_path / name / "train.py")
+        found = command(tmp_path, program)
+        assert (found.argv, found.directory) == (["/py", program], tmp_path / directory)
+
+
 def test_missing_program_says_where_it_was_looked_for(tmp_path):
     """Both places are named."""
     with pytest.raises(SpecError, match=r"ml/code and in .*cwd"):
