@@ -126,8 +126,8 @@ class Api:
         return {}
 
     def _list(self, request: dict[str, Any], region: str) -> dict[str, Any]:
-        summaries = [summarize(job.describe()) for job in list(self.jobs.values())]
-        summaries = [item for item in summaries if _matches(item, request)]
+        matches = _parse_filter(request)
+        summaries = [item for job in list(self.jobs.values()) if matches(item := summarize(job.describe()))]
         key = {"Name": "TrainingJobName", "Status": "TrainingJobStatus"}.get(request.get("SortBy", ""), "CreationTime")
         is_descending = request.get("SortOrder") == "Descending"
         summaries.sort(key=lambda item: (item[key], item["TrainingJobName"]), reverse=is_descending)
@@ -153,16 +153,18 @@ def _parse_list_token(token: str) -> int:
     return start
 
 
-def _matches(item: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
-    bounds = [
-        request.get("NameContains", "").lower() in item["TrainingJobName"].lower(),
-        item["CreationTime"] >= _seconds(request.get("CreationTimeAfter", 0.0)),
-        item["CreationTime"] <= _seconds(request.get("CreationTimeBefore", float("inf"))),
-        item["LastModifiedTime"] >= _seconds(request.get("LastModifiedTimeAfter", 0.0)),
-        item["LastModifiedTime"] <= _seconds(request.get("LastModifiedTimeBefore", float("inf"))),
-        "WarmPoolStatusEquals" not in request and "TrainingPlanArnEquals" not in request,
-    ]
-    return all(bounds)
+def _parse_filter(request: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
+    """Return whether a summary is asked for; the request's times are read first, so that a bad one is always told."""
+    after = {name: _seconds(request.get(f"{name}After", 0.0)) for name in ("CreationTime", "LastModifiedTime")}
+    before = {name: _seconds(request.get(f"{name}Before", float("inf"))) for name in after}
+    part = request.get("NameContains", "").lower()
+    is_impossible = "WarmPoolStatusEquals" in request or "TrainingPlanArnEquals" in request
+
+    def matches(item: Mapping[str, Any]) -> bool:
+        is_in_time = all(after[name] <= item[name] <= before[name] for name in after)
+        return is_in_time and part in item["TrainingJobName"].lower() and not is_impossible
+
+    return matches
 
 
 def _seconds(value: float | str) -> float:

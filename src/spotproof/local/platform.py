@@ -170,6 +170,8 @@ class LocalSageMaker:
             "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": self.url,
             "AWS_DEFAULT_REGION": self._region,
             "AWS_EC2_METADATA_DISABLED": "true",
+            # The token of a session with AWS itself does not go with the keys given here.
+            **({"AWS_SESSION_TOKEN": ""} if "AWS_SESSION_TOKEN" in os.environ else {}),
             **self._s3_client_environment(),
         }
 

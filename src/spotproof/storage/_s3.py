@@ -17,7 +17,7 @@ from spotproof.errors import SpecError
 from spotproof.storage._base import Chunk, Entry, checked_key
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig, S3Config
+    from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential
 
 __all__ = ["S3Storage", "split_s3_url"]
 
@@ -156,10 +156,12 @@ class S3Storage:
 
 def _open_store(bucket: str, environment: Mapping[str, str]) -> S3Store:
     endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+    # Whatever is not given here, obstore takes from the process's environment, and that may be another's: a job's
+    # storage must not get the endpoint or the session token of the user's own AWS account.
     config: S3Config = {"region": environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1"}
     client: ClientConfig = {"timeout": _TIMEOUT, "connect_timeout": timedelta(seconds=5)}
     if endpoint:
-        config["endpoint"] = endpoint
+        config["endpoint"] = config["aws_endpoint_url_s3"] = endpoint
         config["virtual_hosted_style_request"] = False
         if endpoint.startswith("http://"):
             if not (_is_loopback(endpoint) or environment.get("AWS_ALLOW_HTTP", "").lower() == "true"):
@@ -169,13 +171,27 @@ def _open_store(bucket: str, environment: Mapping[str, str]) -> S3Store:
                     do="Use https, or set AWS_ALLOW_HTTP=true if you mean it.",
                 )
             client["allow_http"] = True
-    if "AWS_ACCESS_KEY_ID" in environment and "AWS_SECRET_ACCESS_KEY" in environment:
-        config["access_key_id"] = environment["AWS_ACCESS_KEY_ID"]
-        config["secret_access_key"] = environment["AWS_SECRET_ACCESS_KEY"]
-        if environment.get("AWS_SESSION_TOKEN"):
-            config["session_token"] = environment["AWS_SESSION_TOKEN"]
     retry: RetryConfig = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
-    return S3Store(bucket, config=config, client_options=client, retry_config=retry)
+    return S3Store(
+        bucket,
+        config=config,
+        client_options=client,
+        retry_config=retry,
+        credential_provider=_static_credentials(environment),
+    )
+
+
+def _static_credentials(environment: Mapping[str, str]) -> "Callable[[], S3Credential] | None":
+    """Return what gives the environment's keys; None if it has none, so that obstore looks for a service that does."""
+    if "AWS_ACCESS_KEY_ID" not in environment or "AWS_SECRET_ACCESS_KEY" not in environment:
+        return None
+    credentials: S3Credential = {
+        "access_key_id": environment["AWS_ACCESS_KEY_ID"],
+        "secret_access_key": environment["AWS_SECRET_ACCESS_KEY"],
+        "token": environment.get("AWS_SESSION_TOKEN") or None,
+        "expires_at": None,
+    }
+    return lambda: credentials
 
 
 def _is_loopback(endpoint: str) -> bool:
