@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
@@ -65,7 +65,7 @@ class SpotCLI(LightningCLI):
     - The subcommand may be left out and is then ``fit``: SageMaker passes options only.
     - A :class:`SpotCheckpoint` is added (``--spot.every_n_steps=50``, ``--spot.dirpath=…``), unless
       ``trainer.callbacks`` has one, and ``fit`` goes on from its newest checkpoint, unless ``--ckpt_path`` names
-      another.
+      another. It replaces the ``ModelCheckpoint`` that Lightning adds by itself; those that are configured stay.
     - ``--logger.save_dir``, ``--logger.name``, ``--logger.version`` and ``--logger.flush_secs`` configure TensorBoard,
       unless ``trainer.logger`` is given.
     - At the end of ``fit`` the weights of the best validation, by the ``monitor`` of the first ``ModelCheckpoint`` that
@@ -98,7 +98,7 @@ class SpotCLI(LightningCLI):
 
     @classmethod
     def configured_by(cls, *files: str | os.PathLike[str]) -> dict[str, Any]:
-        """Return the ``parser_kwargs`` that take defaults from *files*, later ones first in rank, for every subcommand.
+        """Return the ``parser_kwargs`` that take defaults from *files*, for every subcommand; a later one wins.
 
         A file that does not exist is left out, as jsonargparse does. The command line wins over all of them.
         """
@@ -150,6 +150,9 @@ class SpotCLI(LightningCLI):
             *(self._get(self.config_init, key) for key in self._parser(self.subcommand).callback_keys),
         ]
         if self.subcommand in (None, _DEFAULT_SUBCOMMAND):
+            if config.get("enable_checkpointing") is None:
+                # Lightning's default would write the whole state once an epoch into the logs, and nobody would read it.
+                kwargs["enable_checkpointing"] = any(isinstance(c, Checkpoint) for c in [*callbacks, *others])
             callbacks += self._build_callbacks([*callbacks, *others])
         kwargs["callbacks"] = callbacks
         kwargs["logger"] = self._build_logger(config)

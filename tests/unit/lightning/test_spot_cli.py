@@ -223,6 +223,13 @@ def test_sagemaker_s_hosts_and_output(folder, monkeypatch):
     assert prepare().trainer.num_nodes == 2
 
 
+def test_lightning_s_default_checkpoints_are_replaced(folder):
+    """Nothing is written beside our checkpoints unless a ModelCheckpoint is configured, or asked for."""
+    assert prepare().trainer.checkpoint_callbacks == []
+    assert len(prepare("--trainer.enable_checkpointing=true").trainer.checkpoint_callbacks) == 1
+    assert len(prepare(**monitored()).trainer.checkpoint_callbacks) == 1
+
+
 def test_model_checkpoints_get_a_place_that_stays(folder):
     """A ModelCheckpoint without a place writes below the checkpoints; one with a place keeps it."""
     stays = ModelCheckpoint(monitor="val_loss")
