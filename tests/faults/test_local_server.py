@@ -410,3 +410,48 @@ def test_names_are_unique_and_lists_are_paged(quiet_rig: Rig, tmp_path):
     completed = quiet_rig.sagemaker.list_training_jobs(StatusEquals="Completed", NameContains="list-")
     assert len(completed["TrainingJobSummaries"]) == 3
     assert quiet_rig.sagemaker.list_training_jobs(StatusEquals="Failed")["TrainingJobSummaries"] == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://BUCKET/\ud800",
+        "s3://b cket/x",
+        "s3://BUCKET/../x",
+        "s3://BUCKET//",
+        "s3://BUCKET/a\0b",
+        "s3://../x",
+        "s3://a?b#c/x",
+    ],
+)
+@pytest.mark.parametrize("member", ["input", "output", "checkpoint"])
+def test_strange_places_are_refused_or_run(quiet_rig, tmp_path, url, member):
+    """An S3 URL of any characters is refused with a 400, or the job runs and ends."""
+    quiet_rig.platform._images["quick"] = Image(tmp_path, ["true"])
+    name = f"strange-{time.time_ns()}"
+    url = url.replace("BUCKET", quiet_rig.bucket)
+    source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": url}}
+    change = {
+        "input": {"InputDataConfig": [{"ChannelName": "train", "DataSource": source}]},
+        "output": {"OutputDataConfig": {"S3OutputPath": url}},
+        "checkpoint": {"CheckpointConfig": {"S3Uri": url}},
+    }[member]
+    body = json.dumps(quiet_rig.request(name, "quick", **change)).encode()
+    status, answer = send(quiet_rig, body, X_Amz_Target="SageMaker.CreateTrainingJob")
+
+    assert status in (200, 400), answer
+    if status == 200:
+        assert quiet_rig.wait(name)["TrainingJobStatus"] in ("Completed", "Failed")
+    else:
+        assert answer["__type"] == "ValidationException"
+
+
+def test_a_command_that_cannot_be_run_ends_failed(quiet_rig, tmp_path):
+    """A NUL or half a character in the environment is told in the log, and the job ends."""
+    quiet_rig.platform._images["quick"] = Image(tmp_path, ["true"])
+    for index, value in enumerate(["a\0b", "\ud800"]):
+        request = quiet_rig.request(f"environment-{index}", "quick", Environment={"BAD": value})
+        status, _ = send(quiet_rig, json.dumps(request).encode(), X_Amz_Target="SageMaker.CreateTrainingJob")
+        assert status == 200
+        assert quiet_rig.wait(f"environment-{index}")["FailureReason"] == "AlgorithmError: , exit code: 126"
+        assert "can't run 'true'" in quiet_rig.lines(f"environment-{index}")[-1]

@@ -166,9 +166,10 @@ def _become_command(config: dict[str, Any], report_fd: int, go_read: int) -> NoR
         # The directory may be a file of the job's by now, or gone.
         os.chdir(config["cwd"])
         os.execvpe(config["command"][0], config["command"], config["environment"])
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in an argument or in the environment
         # 127 and 126 are what a shell and a container engine say.
-        os.write(2, f"spotproof: can't run {config['command'][0]!r}: {error.strerror}\n".encode())
+        reason = error.strerror if isinstance(error, OSError) else error
+        os.write(2, f"spotproof: can't run {config['command'][0]!r}: {reason}\n".encode(errors="replace"))
         os._exit(127 if isinstance(error, FileNotFoundError) else 126)
 
 

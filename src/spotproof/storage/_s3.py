@@ -1,6 +1,7 @@
 """A prefix of an S3 bucket as a storage, over obstore."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -27,6 +28,10 @@ _ONE_REQUEST_BYTES: Final = 8 * 1024 * 1024
 """Up to here an object goes up in one PUT; above, in parts that S3 shows only when all are there."""
 
 
+_BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,254}")
+"""A little wider than AWS's rule, which other servers relax."""
+
+
 def split_s3_url(url: str) -> tuple[str, str]:
     """Return bucket and key prefix of ``s3://bucket/prefix``; the prefix as it is, with or without a slash at its end.
 
@@ -35,9 +40,20 @@ def split_s3_url(url: str) -> tuple[str, str]:
     """
     scheme, _, rest = url.partition("://")
     bucket, _, prefix = rest.partition("/")
-    if scheme != "s3" or not bucket:
+    if scheme != "s3" or not _BUCKET.fullmatch(bucket):
         raise SpecError(f"{url!r} is not an S3 URL.", do="Write s3://bucket/prefix.")
+    is_strange = any(part in (".", "..") for part in prefix.split("/")) or "\0" in prefix or not _is_utf8(prefix)
+    if is_strange:
+        raise SpecError(f"{url!r} has a prefix that can't be used:", why="it holds '.', '..' or no text.")
     return bucket, prefix
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class S3Storage:
@@ -47,6 +63,7 @@ class S3Storage:
     """
 
     def __init__(self, bucket: str, prefix: str = "", *, environment: Mapping[str, str]) -> None:
+        split_s3_url(f"s3://{bucket}/{prefix}")  # obstore panics at what can't be part of a URL
         self.bucket, self.prefix = bucket, prefix.strip("/")
         self._store = _open_store(bucket, environment)
 

@@ -1,0 +1,135 @@
+"""How a job ends, step by step: the sequences that the property test only bounds."""
+
+import pytest
+
+from spotproof.local import events as ev
+from spotproof.local.state import JobRules, JobState
+
+
+def begin(*, num_hosts=1, is_spot=True, max_run=100, max_wait=200):
+    rules = JobRules(
+        num_hosts=num_hosts, is_spot=is_spot, max_run_seconds=max_run, max_wait_seconds=max_wait if is_spot else None
+    )
+    state = JobState(rules, 0.0)
+    assert state.start() == [ev.RequestCapacity(0)]
+    return state
+
+
+def train(state, at=1.0):
+    assert state.handle(ev.CapacityFound(at, state.attempt)) == [ev.Prepare(state.attempt)]
+    assert state.handle(ev.Prepared(at, state.attempt)) == [ev.Start(state.attempt)]
+
+
+def statuses(state):
+    return [item.status for item in state.transitions]
+
+
+def test_a_job_that_never_gets_capacity_ends_with_max_wait():
+    """Starting; Stopped with MaxWaitTimeExceeded; no time was trained or billed."""
+    state = begin()
+    assert state.deadline == 200
+    assert state.handle(ev.TimePassed(199.9)) == []
+    assert state.handle(ev.TimePassed(200)) == [ev.Discard(0)]
+    assert (state.status, state.secondary) == ("Stopped", "MaxWaitTimeExceeded")
+    assert statuses(state) == ["Starting", "Stopping", "MaxWaitTimeExceeded"]
+    assert state.training_seconds(300) is None
+
+
+def test_max_wait_while_training_is_a_stop():
+    """SIGTERM, SIGKILL after 120 s, Uploading, Stopped with MaxWaitTimeExceeded."""
+    state = begin(max_run=200)
+    train(state, at=150)
+    assert state.handle(ev.TimePassed(200)) == [ev.Terminate(0)]
+    assert state.deadline == 320
+    assert state.handle(ev.TimePassed(320)) == [ev.Kill(0, keep_files=True)]
+    assert state.handle(ev.HostsGone(321, 0)) == [ev.Upload(0, has_model=True)]
+    assert state.handle(ev.Uploaded(322, 0)) == [ev.Discard(0)]
+    assert statuses(state)[-3:] == ["Stopping", "Uploading", "MaxWaitTimeExceeded"]
+
+
+def test_running_time_adds_up_over_attempts():
+    """MaxRuntime counts the running of all attempts, and not the wait between them; so does the training time."""
+    state = begin()
+    train(state, at=10)
+    state.handle(ev.ReclaimDue(70, 0, 0))
+    state.handle(ev.HostsGone(71, 0))
+    train(state, at=100)
+    assert state.deadline == 140
+    assert state.training_seconds(130) == 90
+    assert state.billable_seconds(130) == 27
+
+
+def test_a_reclaim_loses_the_files_and_an_end_keeps_them():
+    """Kill says whether what is on the hosts may still be uploaded."""
+    state = begin()
+    train(state)
+    assert state.handle(ev.ReclaimDue(2, 0, 0)) == [ev.Kill(0, keep_files=False)]
+    assert state.secondary == "Interrupted"
+    assert state.handle(ev.HostsGone(3, 0)) == [ev.Discard(0), ev.RequestCapacity(1)]
+    train(state)
+    assert state.handle(ev.HostExited(9, 1, 0, 0, "")) == [ev.Kill(1, keep_files=True)]
+
+
+def test_a_stop_during_a_reclaims_grace_uploads_nothing():
+    """Capacity that is promised away is gone at the end of its grace, whoever asked for what meanwhile."""
+    state = begin()
+    train(state)
+    assert state.handle(ev.ReclaimDue(2, 0, 30)) == [ev.Terminate(0)]
+    assert state.handle(ev.StopRequested(3)) == [ev.Terminate(0)]
+    assert state.deadline == 32
+    assert state.handle(ev.TimePassed(32)) == [ev.Kill(0, keep_files=False)]
+    assert state.handle(ev.HostsGone(33, 0)) == [ev.Discard(0)]
+    assert (state.status, "Uploading" in statuses(state)) == ("Stopped", False)
+
+
+@pytest.mark.parametrize("code", [0, 1, 143])
+def test_whoever_leaves_in_the_grace_is_restarted(code):
+    """An exit after the notice is the interruption, whatever its code."""
+    state = begin()
+    train(state)
+    state.handle(ev.ReclaimDue(2, 0, 120))
+    assert state.handle(ev.HostExited(5, 0, 0, code, "text")) == [ev.Kill(0, keep_files=False)]
+    state.handle(ev.HostsGone(6, 0))
+    assert (state.secondary, state.attempt, state.failure_reason) == ("Starting", 1, None)
+
+
+def test_one_failing_host_ends_the_job_and_the_last_good_one_completes_it():
+    """The first non-zero exit decides; zero exits are waited for."""
+    state = begin(num_hosts=3)
+    train(state)
+    assert state.handle(ev.HostExited(2, 0, 1, 0, "")) == []
+    assert state.handle(ev.HostExited(3, 0, 2, 9, "why")) == [ev.Kill(0, keep_files=True)]
+    assert state.handle(ev.HostExited(4, 0, 0, 137, "")) == []
+    assert state.handle(ev.HostsGone(5, 0)) == [ev.Upload(0, has_model=False)]
+    state.handle(ev.Uploaded(6, 0))
+    assert state.failure_reason == "AlgorithmError: why, exit code: 9"
+
+
+def test_a_stop_while_uploading_ends_stopped():
+    """A job that is stopped while its results go up still gets them up."""
+    state = begin()
+    train(state)
+    state.handle(ev.HostExited(2, 0, 0, 0, ""))
+    state.handle(ev.HostsGone(3, 0))
+    assert state.handle(ev.StopRequested(4)) == []
+    assert state.status == "Stopping"
+    state.handle(ev.Uploaded(5, 0))
+    assert state.status == "Stopped"
+
+
+def test_failures_around_training_say_whose_they_are():
+    """What can't be prepared or uploaded ends Failed with the given class of reason; nothing is uploaded of the first."""
+    state = begin()
+    state.handle(ev.CapacityFound(1, 0))
+    assert state.handle(ev.PreparationFailed(2, 0, "ClientError: Data download failed")) == [
+        ev.Kill(0, keep_files=True)
+    ]
+    assert state.handle(ev.HostsGone(3, 0)) == [ev.Discard(0)]
+    assert (state.status, state.failure_reason) == ("Failed", "ClientError: Data download failed")
+
+    state = begin()
+    train(state)
+    state.handle(ev.HostExited(2, 0, 0, 0, ""))
+    state.handle(ev.HostsGone(3, 0))
+    assert state.handle(ev.UploadFailed(4, 0, "ClientError: Artifact upload failed")) == [ev.Discard(0)]
+    assert state.status == "Failed"
