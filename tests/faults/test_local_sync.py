@@ -291,3 +291,20 @@ def test_a_reclaim_flushes_nothing(tmp_path, s3_server, monkeypatch):
         assert rig.keys(f"ck/{name}/") == [f"ck/{name}/up"]
         assert [line for line in rig.lines(name) if line.startswith("HAVE")] == ["HAVE []", 'HAVE ["up"]']
         assert json.loads(Path(rig.platform.state_dir, "server.json").read_text())["url"] == rig.platform.url
+
+
+def test_several_hosts_share_one_prefix(bucket, tmp_path):
+    """Every host uploads to the same place: the last writer of a name wins, and no agent deletes another's files."""
+    folders = [tmp_path / "algo-1", tmp_path / "algo-2"]
+    agents = []
+    for folder in folders:
+        folder.mkdir()
+        agents.append(SyncAgent(folder, bucket.storage, "ck/"))
+        agents[-1].restore()
+    for index, (folder, agent) in enumerate(zip(folders, agents, strict=True)):
+        (folder / "same").write_text(f"by {index}")
+        (folder / f"own-{index}").write_text("x")
+        agent.drain()
+    agents[0].drain()
+
+    assert bucket.objects() == {"ck/same": b"by 1", "ck/own-0": b"x", "ck/own-1": b"x"}

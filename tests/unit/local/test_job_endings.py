@@ -118,7 +118,7 @@ def test_a_stop_while_uploading_ends_stopped():
 
 
 def test_failures_around_training_say_whose_they_are():
-    """What can't be prepared or uploaded ends Failed with the given class of reason; nothing is uploaded of the first."""
+    """What can't be prepared or uploaded ends Failed with the given class of reason; of the first nothing goes up."""
     state = begin()
     state.handle(ev.CapacityFound(1, 0))
     assert state.handle(ev.PreparationFailed(2, 0, "ClientError: Data download failed")) == [
