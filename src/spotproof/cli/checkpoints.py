@@ -42,11 +42,14 @@ def verify_checkpoints(place: Place, is_aws: Aws = False, as_json: Json = False)
 
 
 def _open(place: str, is_aws: bool) -> "Storage":
-    from spotproof.cli.locate import use_local_server
+    from spotproof.cli.locate import open_service, use_local_server
     from spotproof.storage import open_storage
 
-    if place.startswith("s3://") and not is_aws:
-        use_local_server()
+    if place.startswith("s3://"):
+        if is_aws:
+            open_service(is_aws=True)  # finds the credentials of an AWS profile
+        else:
+            use_local_server()
     return open_storage(place)
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
-__all__ = ["open_console", "print_json", "print_table", "show_error"]
+__all__ = ["open_console", "print_json", "print_line", "print_table", "show_error"]
 
 
 def open_console(*, stderr: bool = False) -> "Console":
@@ -20,6 +21,14 @@ def open_console(*, stderr: bool = False) -> "Console":
     # In a file or a pipe nothing needs to fit a window: rich's fallback of 80 would fold lines that scripts read.
     width = None if stream.isatty() or os.environ.get("COLUMNS") else 120
     return Console(file=stream, highlight=False, soft_wrap=False, width=width)
+
+
+def print_line(text: "str | Text", *, stderr: bool = False, style: str = "") -> None:
+    """Print *text* as it is, square brackets included: folded at words on a terminal, in one line for programs."""
+    from rich.text import Text
+
+    console = open_console(stderr=stderr)
+    console.print(text if isinstance(text, Text) else Text(text, style=style), soft_wrap=not console.is_terminal)
 
 
 def print_json(value: Any) -> None:
@@ -52,13 +61,12 @@ def show_error(error: Exception) -> None:
 
     from spotproof.errors import SpotError
 
-    console = open_console(stderr=True)
     if not isinstance(error, SpotError):
-        console.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        print_line(Text.assemble(("error: ", "bold red"), str(error)), stderr=True)
         return
     text = Text.assemble(("error: ", "bold red"), (error.what, "bold"))
     if error.why:
         text.append(("" if error.why.startswith("\n") else " ") + error.why)
     if error.do:
         text.append(("" if error.why.endswith("\n") else "\n") + "  → " + error.do)
-    console.print(text, soft_wrap=True)
+    print_line(text, stderr=True)

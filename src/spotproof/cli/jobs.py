@@ -40,7 +40,7 @@ def launch(
     as_json: Json = False,
 ) -> None:
     """Submit a job to SageMaker, on AWS or --local."""
-    from spotproof.cli.console import open_console, print_json
+    from spotproof.cli.console import print_json, print_line
     from spotproof.cli.locate import open_service
     from spotproof.launch import build_request, unique_job_name, with_uploaded_inputs
     from spotproof.spec import read_job_spec
@@ -48,12 +48,12 @@ def launch(
     spec = read_job_spec(job)
     name = unique_job_name(spec.name, datetime.now(timezone.utc))
     service = open_service(endpoint=endpoint, is_aws=not is_local, state_dir=state_dir)
-    console = open_console(stderr=True)
     staged, uploads = with_uploaded_inputs(spec, job_name=name)
     if service.is_local:
         _make_buckets(service, spec)
+    _tell_of_old_checkpoints(spec)
     for prefix, path in uploads.items():
-        console.print(f"Uploading {path} to {prefix}", soft_wrap=True)
+        print_line(f"Uploading {path} to {prefix}", stderr=True)
         service.upload(path, prefix)
     arn = service.submit(build_request(staged, job_name=name))
     if wait:
@@ -62,8 +62,29 @@ def launch(
         print_json({"job_name": name, "arn": arn, "endpoint": service.endpoint})
     else:
         flag = "" if service.is_local else " --aws"
-        open_console().print(f"Submitted {name} to {service.endpoint}", soft_wrap=True)
-        open_console().print(f"Follow it: spotproof logs {name} --follow{flag}", soft_wrap=True)
+        print_line(f"Submitted {name} to {service.endpoint}")
+        print_line(f"Follow it: spotproof logs {name} --follow{flag}")
+
+
+def _tell_of_old_checkpoints(spec: "JobSpec") -> None:
+    """Say it if the job will go on from another's checkpoints: wanted or not, it should not be a surprise."""
+    from spotproof.checkpoint.choose import committed_steps
+    from spotproof.cli.console import print_line
+    from spotproof.storage import open_storage
+
+    if spec.checkpoint_s3_uri is None:
+        return
+    try:
+        steps = committed_steps(open_storage(spec.checkpoint_s3_uri))
+    except OSError:
+        return  # the bucket is not ours to list, or not there yet: the service will say what is wrong with it
+    if steps:
+        print_line(
+            f"{spec.checkpoint_s3_uri} holds checkpoints up to step {steps[0]}: the job will go on from there. "
+            "For a fresh start name another checkpoint_s3_uri.",
+            stderr=True,
+            style="yellow",
+        )
 
 
 def _make_buckets(service: "TrainingService", spec: "JobSpec") -> None:
@@ -96,7 +117,7 @@ def list_jobs(
     """List jobs, newest first."""
     from rich.text import Text
 
-    from spotproof.cli.console import open_console, print_json, print_table
+    from spotproof.cli.console import print_json, print_line, print_table
     from spotproof.cli.locate import open_service
 
     service = open_service(endpoint=endpoint, is_aws=is_aws, state_dir=state_dir)
@@ -105,7 +126,7 @@ def list_jobs(
         print_json(jobs)
         return
     if not jobs:
-        open_console().print(f"No jobs at {service.endpoint}.", soft_wrap=True)
+        print_line(f"No jobs at {service.endpoint}.")
         return
     styles = {"Completed": "green", "Failed": "red", "InProgress": "cyan"}
     rows = []
@@ -148,7 +169,7 @@ def logs(
     reader = service.open_logs(job)
     while True:
         for line in reader.read_new():
-            _print_line(line, as_json)
+            _print_log_line(line, as_json)
         if is_over or not follow:
             return
         time.sleep(0.5 if service.is_local else 5.0)
@@ -156,7 +177,7 @@ def logs(
         is_over = service.describe(job)["TrainingJobStatus"] in TERMINAL_STATUSES
 
 
-def _print_line(line: "LogLine", as_json: bool) -> None:
+def _print_log_line(line: "LogLine", as_json: bool) -> None:
     import json
     import sys
 
@@ -171,7 +192,7 @@ def stop(
     job: JobName, endpoint: Endpoint = None, is_aws: Aws = False, state_dir: StateDir = None, as_json: Json = False
 ) -> None:
     """Stop a job; it gets 120 s to save and leave."""
-    from spotproof.cli.console import open_console, print_json
+    from spotproof.cli.console import print_json, print_line
     from spotproof.cli.locate import open_service
 
     service = open_service(endpoint=endpoint, is_aws=is_aws, state_dir=state_dir)
@@ -179,7 +200,7 @@ def stop(
     if as_json:
         print_json({"job_name": job, "status": service.describe(job)["TrainingJobStatus"]})
     else:
-        open_console().print(f"{job} is being stopped; it has up to 120 s to save.", soft_wrap=True)
+        print_line(f"{job} is being stopped; it has up to 120 s to save.")
 
 
 def report(

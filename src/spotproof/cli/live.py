@@ -17,7 +17,6 @@ from spotproof.rehearsal.progress import ProgressEvent
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.text import Text
 
 __all__ = ["LiveView"]
 
@@ -70,8 +69,11 @@ class LiveView:
         elif isinstance(event, InputsUploaded):
             self._say("uploaded", f"input {event.channel}, {event.num_files} file{'s' * (event.num_files != 1)}")
         elif isinstance(event, JobSubmitted):
-            kind = f"managed spot, reclaim {event.reclaim}" if event.is_spot else "on demand, undisturbed"
-            self._say("submitted", f"{event.job_name}: {kind}", style="bold")
+            kind = f"managed spot, to be reclaimed at {event.reclaim}" if event.is_spot else "on demand, undisturbed"
+            if event.is_spot and event.reclaim == "none":
+                kind = "managed spot, never reclaimed"
+            self._console.print()
+            self._say("submitted", f"{event.job_name}\n{kind}", style="bold")
             self._last_told, self._attempt, self._last_step = None, 0, 0
             self._bar.reset(self._task, total=event.total_steps, steps="")
             self._describe("waiting")
@@ -82,14 +84,16 @@ class LiveView:
         elif isinstance(event, JobEnded):
             self._describe("comparing")
         elif isinstance(event, Compared):
-            self._say("compared", event.verdict.compared)
+            self._console.print()
+            self._say("compared", "identical" if event.verdict.is_identical else f"differs at {event.verdict.where}")
 
     def _show_step(self, event: Stepped) -> None:
         if event.attempt > self._attempt:
             self._attempt = event.attempt
             again = max(0, self._last_step - event.step)
             place = f"goes on from step {event.step}" if event.step else "begins anew"
-            self._say("resumed", f"attempt {event.attempt} {place}; {again} lost steps come again", style="cyan")
+            lost = f"{again} step{'s' * (again != 1)} lost"
+            self._say("resumed", f"attempt {event.attempt} {place}, {lost}", style="cyan")
         self._last_step = event.step
         total = self._bar.tasks[0].total
         steps = f"step {event.step}" + (f" of {total:.0f}" if total else "")
@@ -113,10 +117,13 @@ class LiveView:
         self._bar.update(self._task, description=f"{text:<22}")  # of one width, so that the bar stands still
 
     def _say(self, word: str, text: str, *, style: str = "") -> None:
-        self._console.print(self._line(word, text, style))
-
-    def _line(self, word: str, text: str, style: str) -> "Text":
+        from rich.table import Table
         from rich.text import Text
 
         elapsed = time.monotonic() - self._began_at
-        return Text.assemble((f"{elapsed:7.1f} s  ", "dim"), (f"{word:<12}", style), f" {text}")
+        line = Table.grid(padding=(0, 1))  # so that a long text is folded below itself
+        line.add_column(justify="right", width=7, no_wrap=True, style="dim")
+        line.add_column(width=12, no_wrap=True, style=style)
+        line.add_column(overflow="fold")
+        line.add_row(f"{elapsed:.1f} s", word, Text(text))
+        self._console.print(line)

@@ -69,7 +69,10 @@ def open_service(
         require_local_server(state_dir)
     from spotproof.launch import TrainingService
 
-    return TrainingService(endpoint=endpoint)
+    service = TrainingService(endpoint=endpoint)
+    if not service.is_local:
+        os.environ.update(service.credentials())  # the storage reads no AWS profile
+    return service
 
 
 def require_local_server(state_dir: Path | None = None) -> None:

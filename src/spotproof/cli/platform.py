@@ -31,7 +31,7 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Run a local SageMaker until Ctrl-C."""
-    from spotproof.cli.console import open_console, print_json
+    from spotproof.cli.console import open_console, print_json, print_line
     from spotproof.cli.locate import default_state_dir
     from spotproof.local import LocalSageMaker, parse_image
     from spotproof.rehearsal import only_aws_settings
@@ -48,7 +48,7 @@ def serve(
         if as_json:
             print_json({"url": platform.url, "s3_url": platform.s3_url, "environment": environment})
         else:
-            open_console().print(f"Local SageMaker ready at {platform.url} (state in {folder})", soft_wrap=True)
+            print_line(f"Local SageMaker ready at {platform.url} (state in {folder})")
             hints = open_console(stderr=True)
             if hints.is_terminal:
                 hints.print("For AWS clients in another shell:", style="dim")
@@ -83,13 +83,11 @@ def reclaim(
     as_json: Json = False,
 ) -> None:
     """Take the machines of a running spot job away, now."""
-    from spotproof.cli.console import open_console, print_json
+    from spotproof.cli.console import print_json, print_line
     from spotproof.cli.locate import post_reclaim
 
     answer = post_reclaim(job, endpoint=endpoint, state_dir=state_dir)
     if as_json:
         print_json({"job_name": job, **answer})
     else:
-        open_console().print(
-            f"{job}: its machines were taken away; it restarts from its last checkpoint.", soft_wrap=True
-        )
+        print_line(f"The machines of {job} were taken away; it will restart.")

@@ -96,7 +96,7 @@ def _run(
     *,
     allow_unfired: bool,
 ) -> None:
-    from spotproof.cli.console import open_console
+    from spotproof.cli.console import open_console, print_line
     from spotproof.cli.live import LiveView
     from spotproof.cli.platform import parse_hosts
     from spotproof.rehearsal import judge
@@ -109,7 +109,7 @@ def _run(
                 spec, reclaim=reclaim, compare=compare, hosts=mode, state_dir=folder, on_progress=view
             )
     except KeyboardInterrupt:
-        open_console(stderr=True).print("Interrupted: the job and the local SageMaker were ended.", style="yellow")
+        print_line("Interrupted: the job and the local SageMaker were ended.", stderr=True, style="yellow")
         raise
     show_summary(summary, as_json)
     judge(summary, needs_all_reclaims=not allow_unfired)

@@ -74,6 +74,26 @@ class TrainingService:
         """Whether the service runs on this machine."""
         return self.endpoint.startswith(("http://127.0.0.1", "http://localhost"))
 
+    def credentials(self) -> dict[str, str]:
+        """Return the AWS settings in use as environment variables, for libraries that read no AWS profile.
+
+        Empty if there are none, or if they come from the environment already.
+        """
+        if os.environ.get("AWS_ACCESS_KEY_ID"):
+            return {}
+        with _translated("give credentials"):
+            found = self._session.get_credentials()
+        if found is None:
+            return {}
+        keys = found.get_frozen_credentials()
+        values = {
+            "AWS_ACCESS_KEY_ID": keys.access_key,
+            "AWS_SECRET_ACCESS_KEY": keys.secret_key,
+            "AWS_SESSION_TOKEN": keys.token,
+            "AWS_DEFAULT_REGION": self._session.region_name,
+        }
+        return {name: value for name, value in values.items() if value}
+
     def submit(self, request: dict[str, Any]) -> str:
         """Create the training job; return its ARN.
 

@@ -41,7 +41,7 @@ def compare_checkpoints(disturbed: Storage, undisturbed: Storage) -> Verdict | N
     one, other = newest_verified(disturbed), newest_verified(undisturbed)
     if one is None and other is None:
         return None
-    compared = "last checkpoints (weights, optimizer, random-number generators, loops, data position)"
+    compared = "the last checkpoints: weights, optimizer, random numbers, loops, data position"
     if one is None or other is None:
         missing = "the interrupted run" if one is None else "the undisturbed run"
         return Verdict(is_identical=False, compared=compared, where="checkpoint", detail=f"{missing} left none")
@@ -49,12 +49,12 @@ def compare_checkpoints(disturbed: Storage, undisturbed: Storage) -> Verdict | N
     if difference is not None:
         return Verdict(is_identical=False, compared=compared, where=difference.where, detail=difference.detail)
     num_tensors = sum(len(pack.tensors) for rank in one.ranks for pack in rank.packs)
-    return Verdict(is_identical=True, compared=f"{compared} of step {one.step}, {num_tensors} tensors")
+    return Verdict(is_identical=True, compared=f"{compared}; step {one.step}, tensors: {num_tensors}")
 
 
 def compare_artifacts(disturbed: bytes | None, undisturbed: bytes | None) -> Verdict:
     """Return whether two ``model.tar.gz`` hold the same files with the same bytes; None stands for a missing one."""
-    compared = "files in model.tar.gz, as the program wrote no Spotproof checkpoints"
+    compared = "the files in model.tar.gz, as the program wrote no Spotproof checkpoints"
     if disturbed is None or undisturbed is None:
         if disturbed is undisturbed:
             detail = "neither run left a model or a checkpoint, so there is nothing to compare"
@@ -70,7 +70,7 @@ def compare_artifacts(disturbed: bytes | None, undisturbed: bytes | None) -> Ver
         else:
             detail = f"other bytes (SHA-256 {one[name][:8]}… and {other[name][:8]}…)"
         return Verdict(is_identical=False, compared=compared, where=f"model.tar.gz/{name}", detail=detail)
-    return Verdict(is_identical=True, compared=f"{len(one)} {compared}")
+    return Verdict(is_identical=True, compared=f"{compared}; files: {len(one)}")
 
 
 def _members(archive: bytes) -> dict[str, str]:

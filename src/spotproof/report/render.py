@@ -115,20 +115,22 @@ def _notes(summary: Summary) -> list["Text"]:
     return [Text(), *notes] if notes else []
 
 
-def _verdict(summary: Summary) -> "Text":
+def _verdict(summary: Summary) -> "Table":
+    from rich.table import Table
     from rich.text import Text
 
     verdict = summary.verdict
     assert verdict is not None
     if verdict.is_identical:
-        return Text.assemble(
-            ("✔ identical: yes", "bold green"),
-            f"   bit for bit the model of the undisturbed run\n  compared: {verdict.compared}",
-        )
-    return Text.assemble(
-        ("✘ identical: no", "bold red"),
-        f"   first difference: {verdict.where}: {verdict.detail}\n  compared: {verdict.compared}",
-    )
+        head, style, text = "✔ identical: yes", "bold green", "bit for bit the model of the undisturbed run"
+    else:
+        head, style, text = "✘ identical: no", "bold red", f"first difference: {verdict.where}: {verdict.detail}"
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row(Text(head, style=style), Text(text))
+    table.add_row("", Text(f"compared: {verdict.compared}", style="dim"))
+    return table
 
 
 def _steps(attempt: AttemptSummary) -> str:

@@ -27,7 +27,7 @@ def test_same_last_checkpoints(tmp_path: Path) -> None:
 
     assert verdict is not None
     assert verdict.is_identical
-    assert "step 9, 1 tensor" in verdict.compared
+    assert "step 9, tensors: 1" in verdict.compared
 
 
 def test_one_other_byte(tmp_path: Path) -> None:

@@ -38,18 +38,20 @@ def test_story_is_told_in_order() -> None:
             Compared(verdict=Verdict(is_identical=True, compared="last checkpoints")),
         ]:
             view(event)
-    lines = [line[11:].strip() for line in file.getvalue().splitlines() if line.strip()]
+    lines = [line[8:].strip() for line in file.getvalue().splitlines() if line.strip()]
 
     assert lines == [
         "ready        local SageMaker at http://127.0.0.1:1",
         "uploaded     input training, 1 file",
-        "submitted    j: managed spot, reclaim step:3",
+        "submitted    j",
+        "managed spot, to be reclaimed at step:3",
         "Starting     the training job",
         "Training     attempt 0",
         "Interrupted  attempt 0 was reclaimed after step 3",
         "Training     attempt 1",
-        "resumed      attempt 1 goes on from step 1; 2 lost steps come again",
+        "resumed      attempt 1 goes on from step 1, 2 steps lost",
         "Completed    Training job completed",
-        "submitted    k: on demand, undisturbed",
-        "compared     last checkpoints",
+        "submitted    k",
+        "on demand, undisturbed",
+        "compared     identical",
     ]
