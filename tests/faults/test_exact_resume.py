@@ -1,8 +1,8 @@
 """Killed anywhere by SIGKILL, a training ends as an undisturbed one: every step, metric and validation, bit for bit."""
 
 import pytest
-from conftest import Outcome, assert_same_outcome
 
+from conftest import Outcome, assert_same_outcome
 from spotproof.checkpoint.journal import read_events
 from spotproof.events import Resumed
 from spotproof.storage import LocalStorage
@@ -22,6 +22,8 @@ SCENARIOS = {
     "save_at_epoch_ends": {"every": EPOCH, "workers": 2},
     "save_at_epoch_ends_in_process": {"every": EPOCH},
     "max_steps": {"trainer": {"max_steps": 25}},
+    "manual_optimization": {"manual": True, "every": 1},
+    "reloaded_loaders": {"trainer": {"reload_dataloaders_every_n_epochs": 2}, "epochs": 4},
     "limited_batches": {"trainer": {"limit_train_batches": 7}},
     "validation_every_second_epoch": {"trainer": {"check_val_every_n_epoch": 2}, "epochs": 4},
 }
@@ -66,6 +68,8 @@ def resumed_steps(folder):
 def scaled(name, step):
     """Return the optimizer step that corresponds to *step* batches in a scenario."""
     accumulate = SCENARIOS[name].get("accumulate", 1)
+    if SCENARIOS[name].get("manual"):
+        return step // 2
     step = step * 3 // EPOCH if accumulate > 1 else step
     return min(step, 13) if name == "limited_batches" else step
 
@@ -130,7 +134,7 @@ def test_the_callback_changes_no_numbers(zygote, undisturbed, tmp_path):
         assert_same_outcome(undisturbed(name), Outcome(folder))
 
 
-@pytest.mark.parametrize("mutate", ["order", "rng", "metrics"])
+@pytest.mark.parametrize("mutate", ["order", "rng", "metrics", "attributes"])
 def test_the_yardstick_bites(zygote, undisturbed, tmp_path, mutate):
     """A resume that forgets the data position, the generators or the epoch's metrics is found out."""
     base = undisturbed("plain")

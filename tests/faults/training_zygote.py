@@ -26,14 +26,17 @@ NUM_SAMPLES = 44
 
 
 class Samples(Dataset):
-    """Vectors with random augmentation from all three generators; the first value is the sample's id."""
+    """Vectors with random augmentation from the three global generators and one of its own."""
+
+    def __init__(self):
+        self.rng = np.random.default_rng(4)
 
     def __len__(self):
         return NUM_SAMPLES
 
     def __getitem__(self, index):
         base = torch.sin(torch.arange(8.0) * (index + 1))
-        noise = torch.randn(8) * 0.1 + np.random.rand() * 0.1 + random.random() * 0.1
+        noise = torch.randn(8) * 0.1 + np.random.rand() * 0.1 + random.random() * 0.1 + self.rng.random() * 0.1
         return {"id": index, "x": base + noise, "y": index % 3}
 
 
@@ -45,11 +48,28 @@ class Model(pl.LightningModule):
     def __init__(self, scenario, trace):
         super().__init__()
         self.scenario, self.trace = scenario, trace
+        self.automatic_optimization = not scenario.get("manual", False)
         self.net = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 3))
+        self.counted, self.outputs, self.noise = 0, [], np.random.default_rng(9)
+        self.save_hyperparameters({"criterion": Opaque(), "width": 16})
         self.accuracy = torchmetrics.Accuracy(task="multiclass", num_classes=3)
         self.val_loss_mean = torchmetrics.MeanMetric()
 
     def training_step(self, batch, batch_idx):
+        if self.scenario.get("manual"):
+            return self.manual_step(batch, batch_idx)
+        return self.loss_of(batch, batch_idx)
+
+    def manual_step(self, batch, batch_idx):
+        """Optimize by hand, with gradients that wait for a second batch."""
+        loss = self.loss_of(batch, batch_idx)
+        self.manual_backward(loss / 2)
+        if batch_idx % 2:
+            optimizer = self.optimizers()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def loss_of(self, batch, batch_idx):
         kill_if("training_step", self.global_step)
         logits = self.net(batch["x"])
         loss = nn.functional.cross_entropy(logits, batch["y"])
@@ -57,6 +77,8 @@ class Model(pl.LightningModule):
         self.log("train_acc", self.accuracy, on_step=False, on_epoch=True)
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True)
         self.log("worst", loss, on_step=False, on_epoch=True, reduce_fx="max")
+        self.counted += 1
+        self.outputs.append(loss.detach() + self.noise.random())
         self.trace("batch", self.current_epoch, batch_idx, batch["id"].tolist(), loss.item().hex())
         return loss
 
@@ -68,6 +90,8 @@ class Model(pl.LightningModule):
             self.trace("val", self.current_epoch, self.global_step, batch_idx, loss.item().hex())
 
     def on_train_epoch_end(self):
+        self.log("own_mean", torch.stack(self.outputs).mean() + self.counted)
+        self.outputs.clear()
         metrics = {k: v.item().hex() for k, v in sorted(self.trainer.callback_metrics.items())}
         self.trace("epoch", self.current_epoch, metrics)
 
@@ -100,6 +124,19 @@ def kill_if(point, step):
         if signum != signal.SIGKILL:
             _kill.clear()  # once
         os.kill(os.getpid(), signum)
+
+
+class Ledger(pl.Callback):
+    """A user's callback without a state_dict."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.seen.append(batch_idx)
+
+    def on_train_epoch_end(self, trainer, module):
+        module.trace("epoch", f"ledger {trainer.current_epoch}", self.seen)
 
 
 class Killer(pl.Callback):
@@ -164,18 +201,23 @@ def train(request):
         from spotproof.checkpoint.rng import RngState
 
         RngState.load_state_dict = lambda self, state: None
+    if request.get("mutate") == "attributes":
+        from spotproof.lightning._attributes import ChangedAttributes
+
+        ChangedAttributes.load_state_dict = lambda self, state: None
     if request.get("mutate") == "metrics":
         import spotproof.lightning._private as private
 
         private.restore_run_state = lambda trainer, state: None
     train_loader, val_loader = loaders(scenario)
     logger = TensorBoardLogger(folder / "logs", name="run") if scenario.get("tensorboard") else False
+    callbacks = [Ledger()]
+    if request.get("mutate") != "no_callback":
+        callbacks = [Killer(spot, settle=request.get("settle", True)), Ledger(), spot]
     trainer = pl.Trainer(
         max_epochs=scenario.get("epochs", 3),
         accelerator="cpu",
-        callbacks=[Killer(spot, settle=request.get("settle", True)), spot]
-        if request.get("mutate") != "no_callback"
-        else [],
+        callbacks=callbacks,
         logger=logger,
         log_every_n_steps=1,
         enable_progress_bar=False,

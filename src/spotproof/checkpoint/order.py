@@ -18,6 +18,13 @@ import torch
 import xxhash
 from torch.utils.data import DataLoader, IterableDataset, Sampler, get_worker_info
 
+from spotproof.checkpoint.generators import (
+    find_generators,
+    generator_state,
+    load_generators,
+    pack_generators,
+    set_generator_state,
+)
 from spotproof.checkpoint.rng import pack_rng, unpack_rng
 
 __all__ = ["OrderMismatch", "can_be_resumed", "resumable_loader"]
@@ -98,7 +105,11 @@ class _Resumable:
             leading = state["consumed"] % self.num_workers if self.num_workers else 0
             self._order.resume(state, leading)
         inner = self._make_iterator(leading)
-        return _Unwrapped(inner, self._order, self._worker_rng, self.num_workers, leading)
+        unwrapped = _Unwrapped(inner, self._order, self._worker_rng, self.num_workers, leading)
+        if state is not None:
+            # Only at the first fetch: a validation set that shares generators with this one may be read before.
+            unwrapped.before_first = lambda: load_generators(self.dataset, state["dataset"])
+        return unwrapped
 
     def _make_iterator(self, leading: int) -> Iterator[Any]:
         if not self.num_workers:
@@ -122,6 +133,7 @@ class _Resumable:
             "before": self._before,
             "workers": dict(self._worker_rng),
             "num_workers": self.num_workers,
+            "dataset": pack_generators(find_generators(self.dataset)),
             **self._order.state_dict(),
         }
 
@@ -129,6 +141,10 @@ class _Resumable:
         """Go on from *state* at the next ``iter()``."""
         if state["before"] is not None:
             self._to_resume = state
+
+    def begin_after(self, state: dict[str, Any]) -> None:
+        """Begin the pass that follows the one whose end *state* is from. Persistent workers start anew."""
+        load_generators(self.dataset, state["dataset"])
 
 
 class _Unwrapped(Iterator[Any]):
@@ -148,8 +164,13 @@ class _Unwrapped(Iterator[Any]):
         self._num_workers = num_workers
         self._received = 0
         self._leading = leading
+        self.before_first: Callable[[], None] | None = None
+        """Called before the first batch is fetched."""
 
     def __next__(self) -> Any:
+        if self.before_first is not None:
+            self.before_first()
+            self.before_first = None
         if not self._num_workers:
             batch = next(self._inner)
             self._order.consumed_one()
@@ -265,13 +286,20 @@ class _TaggingCollate(Generic[T]):
     def __init__(self, collate: Callable[[Any], T]) -> None:
         self.collate = collate
         self.leading = False
+        self._generators: list[tuple[str, Any]] | None = None
 
     def __call__(self, samples: Any) -> Any:
         if get_worker_info() is None:
             return self.collate(samples)
         if self.leading and (samples is _NOTHING or (isinstance(samples, list) and not samples)):
             return None, b""
-        return self.collate(samples), pack_rng()
+        return self.collate(samples), self._pack()
+
+    def _pack(self) -> bytes:
+        if self._generators is None:
+            self._generators = find_generators(_worker_dataset())
+        rng = pack_rng()
+        return len(rng).to_bytes(4, "little") + rng + pack_generators(self._generators)
 
 
 class _RestoringInit:
@@ -285,7 +313,16 @@ class _RestoringInit:
         if self.init is not None:
             self.init(worker_id)
         if worker_id in self.states:
-            unpack_rng(self.states[worker_id])
+            packed = self.states[worker_id]
+            size = int.from_bytes(packed[:4], "little")
+            unpack_rng(packed[4 : 4 + size])
+            load_generators(_worker_dataset(), packed[4 + size :])
+
+
+def _worker_dataset() -> Any:
+    info = get_worker_info()
+    assert info is not None
+    return info.dataset._dataset if isinstance(info.dataset, _Skippable) else info.dataset
 
 
 class _Nothing(list[Any]):
@@ -327,13 +364,18 @@ def _rolled(digest: int, batch: int) -> int:
 
 def _capture_before(loader: Any) -> dict[str, Any]:
     generator = loader.generator
-    return {"rng": pack_rng(), "generator": generator.get_state() if generator is not None else None}
+    return {
+        "rng": pack_rng(),
+        "generator": generator.get_state() if generator is not None else None,
+        "dataset": pack_generators(find_generators(loader.dataset)),
+    }
 
 
 def _restore_before(loader: Any, state: dict[str, Any]) -> None:
     unpack_rng(state["rng"])
     if state["generator"] is not None and loader.generator is not None:
         loader.generator.set_state(state["generator"])
+    load_generators(loader.dataset, state["dataset"])  # forked workers start from these
 
 
 def _capture(sampler: Any) -> dict[str, Any]:
@@ -342,14 +384,8 @@ def _capture(sampler: Any) -> dict[str, Any]:
         return {"state": sampler.state_dict()}
     found: dict[str, Any] = {}
     for name, value in getattr(sampler, "__dict__", {}).items():
-        if isinstance(value, torch.Generator):
-            found[name] = {"torch": value.get_state()}
-        elif isinstance(value, np.random.Generator):
-            found[name] = {"numpy": value.bit_generator.state}
-        elif isinstance(value, np.random.RandomState):
-            found[name] = {"legacy": value.get_state(legacy=False)}
-        elif isinstance(value, random.Random):
-            found[name] = {"python": value.getstate()}
+        if isinstance(value, (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)):
+            found[name] = {"generator": generator_state(value)}
         elif isinstance(value, Sampler) or name in ("sampler", "batch_sampler"):
             found[name] = {"nested": _capture(value)}
         elif type(value) in (int, float, bool, str, type(None)):
@@ -364,14 +400,8 @@ def _restore(sampler: Any, captured: dict[str, Any]) -> None:
     for name, entry in captured["attributes"].items():
         ((kind, state),) = entry.items()
         target = getattr(sampler, name, None)
-        if kind == "torch" and isinstance(target, torch.Generator):
-            target.set_state(state)
-        elif kind == "numpy" and isinstance(target, np.random.Generator):
-            target.bit_generator.state = state
-        elif kind == "legacy" and isinstance(target, np.random.RandomState):
-            target.set_state(state)
-        elif kind == "python" and isinstance(target, random.Random):
-            target.setstate(state)
+        if kind == "generator":
+            set_generator_state(target, state)
         elif kind == "nested":
             _restore(target, state)
         elif kind == "value":

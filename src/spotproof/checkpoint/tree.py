@@ -32,7 +32,9 @@ class TreeEncoder:
     collected tensors are the live ones.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, allow_pickle: bool = True) -> None:
+        """Start empty; without *allow_pickle*, refuse what has no form of its own, even if it could be read back."""
+        self._allow_pickle = allow_pickle
         self.tensors: list[tuple[str, torch.Tensor]] = []
         """(path of its first use, tensor), in the order of the references."""
         self._seen: dict[tuple[Any, ...], int] = {}
@@ -99,6 +101,8 @@ class TreeEncoder:
             return {"$device": str(value)}
         if isinstance(value, pathlib.PurePath):
             return {"$path": str(value)}
+        if not self._allow_pickle:
+            raise _refused(value, path)
         return {"$torch": _to_text(_checked_pickle(value, path))}
 
     def _reference(self, tensor: torch.Tensor, path: str) -> int:
@@ -115,14 +119,18 @@ def _checked_pickle(value: Any, path: str) -> bytes:
         torch.save(value, buffer)
         torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
     except Exception as err:  # the value's own __reduce__ may raise anything
-        kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        raise UnsafeState(
-            f"The state holds a {kind} at {path!r}, which could not be read back safely.",
-            why="Reading a checkpoint runs no code from it, so only plain values, tensors and arrays can be stored.",
-            do="Return plain values from the `state_dict` or `on_save_checkpoint` that produced it, or allow the type "
-            f"with torch.serialization.add_safe_globals([{type(value).__qualname__}]) in your script.",
-        ) from err
+        raise _refused(value, path) from err
     return buffer.getvalue()
+
+
+def _refused(value: Any, path: str) -> UnsafeState:
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    return UnsafeState(
+        f"The state holds a {kind} at {path!r}, which could not be read back safely.",
+        why="Reading a checkpoint runs no code from it, so only plain values, tensors and arrays can be stored.",
+        do="Return plain values from the `state_dict` or `on_save_checkpoint` that produced it, or allow the type "
+        f"with torch.serialization.add_safe_globals([{type(value).__qualname__}]) in your script.",
+    )
 
 
 def decode_tree(data: Any, tensors: list[torch.Tensor]) -> Any:

@@ -29,6 +29,7 @@ __all__ = [
     "dump_checkpoint",
     "is_between_optimizer_steps",
     "loader_states",
+    "logged_steps",
     "restore_run_state",
     "run_state",
     "unresumable_loaders",
@@ -53,8 +54,8 @@ class FitHooks:
         self._on_order_mismatch = on_order_mismatch
         self.loader_states: list[dict[str, Any]] | None = None
         """Positions to go on from, until training starts."""
-        self.rng_before_loaders: dict[str, Any] | None = None
-        """Generator states to set before the loaders start: when a finished run is given more epochs."""
+        self.rng_of_finished_run: dict[str, Any] | None = None
+        """Generator states to set before the loaders start, if a finished run is given more epochs."""
         self.is_resuming = False
         """Whether the loops were loaded from a checkpoint made between two batches."""
         self._install()
@@ -100,10 +101,13 @@ class FitHooks:
             resumable_loader(loader, self._on_order_mismatch) if can_be_resumed(loader) else loader
             for loader in combined.flattened
         ]
-        if self.loader_states:
+        if self.rng_of_finished_run is not None:
+            for loader, state in zip(combined.flattened, self.loader_states or [], strict=False):
+                if hasattr(loader, "begin_after"):
+                    loader.begin_after(state)
+            RngState().load_state_dict(self.rng_of_finished_run)
+        elif self.loader_states:
             combined._load_state_dicts(self.loader_states)
-        if self.rng_before_loaders is not None:
-            RngState().load_state_dict(self.rng_before_loaders)
 
 
 def dump_checkpoint(trainer: "pl.Trainer") -> dict[str, Any]:
@@ -121,6 +125,11 @@ def batches_that_stepped(checkpoint: dict[str, Any]) -> int:
     """Return the step under which the next metrics will be logged."""
     step: int = checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"]
     return step
+
+
+def logged_steps(trainer: "pl.Trainer") -> int:
+    """Return the step under which the next metrics would be logged."""
+    return trainer.fit_loop.epoch_loop._batches_that_stepped
 
 
 def unresumable_loaders(trainer: "pl.Trainer") -> list[str]:
@@ -155,6 +164,10 @@ def run_state(trainer: "pl.Trainer") -> dict[str, Any]:
         },
         "should_stop": trainer.should_stop,
         "last_reload_epoch": trainer.fit_loop._last_train_dl_reload_epoch,
+        # With manual optimization nobody but the user knows whether gradients wait for the next batch.
+        "gradients": {}
+        if trainer.lightning_module.automatic_optimization
+        else {n: p.grad for n, p in trainer.lightning_module.named_parameters() if p.grad is not None},
     }
 
 
@@ -179,6 +192,9 @@ def restore_run_state(trainer: "pl.Trainer", state: dict[str, Any]) -> None:
     for key, saved in state["results"].items():
         results[key] = _restored_result(saved, trainer).to(device)
     trainer.should_stop = state["should_stop"]
+    for name, parameter in module.named_parameters():
+        if name in state["gradients"]:
+            parameter.grad = state["gradients"][name].to(parameter.device)
     trainer.fit_loop._last_train_dl_reload_epoch = state["last_reload_epoch"]
 
 

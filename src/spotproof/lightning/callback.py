@@ -11,16 +11,18 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from spotproof.checkpoint import Checkpointer, RngState, read_manifest
+from spotproof.checkpoint import Checkpointer, Manifest, RngState, read_manifest
 from spotproof.checkpoint.interval import SaveSchedule, auto_interval_seconds
 from spotproof.checkpoint.journal import mean_uptime_seconds
 from spotproof.contract import ENV_JOB_NAME, ENV_PROGRESS_SECONDS, EXIT_INTERRUPTED
-from spotproof.errors import CheckpointDamaged, SpecError
+from spotproof.errors import SpecError
 from spotproof.events import AttemptEnded, NoticeReceived, PhaseEntered, Progress, Resumed, Warned, progress_line
 from spotproof.lightning import _private as private
+from spotproof.lightning._attributes import ChangedAttributes
 from spotproof.lightning._io import SpotCheckpointIO
 from spotproof.lightning._notice import Notice
 from spotproof.lightning._place import default_dirpath
+from spotproof.lightning._run import LightningRun, logger_versions
 
 __all__ = ["SpotCheckpoint"]
 
@@ -67,9 +69,11 @@ class SpotCheckpoint(Callback):
         self._checkpointer = Checkpointer(self.dirpath, keep=keep, config=config)
         self._notice = Notice()
         self._hooks: private.FitHooks | None = None
-        self._run: _LightningRun | None = None
+        self._run: LightningRun | None = None
         self._resumed: dict[str, Any] | None = None
         self._resumed_step: int | None = None
+        self._offered: Manifest | None = None
+        self._loggers_continue = False
         self._load_seconds = 0.0
         self._has_trained = False
         self._reported_step = -1
@@ -81,7 +85,7 @@ class SpotCheckpoint(Callback):
 
         Checkpoints that are cut short or altered are passed over for the next older one, with a warning.
         """
-        manifest = self._checkpointer.latest()
+        manifest = self._offered = self._checkpointer.latest()
         if manifest is None:
             return None
         return f"{self.dirpath.rstrip('/')}/{manifest.key}"
@@ -107,12 +111,17 @@ class SpotCheckpoint(Callback):
             on_order_mismatch=self._warn,
         )
         if self._run is None:
-            self._run = _LightningRun()
+            self._run = LightningRun()
             self._checkpointer.register("lightning", self._run)
         self._run.trainer = trainer
         self._has_trained = False
         self._resumed = None
         self._notice.install()
+        self._loggers_continue = False
+        if self._offered is not None:
+            # Before other callbacks look where the logger writes: ModelCheckpoint's folder follows it.
+            meta = self._offered.meta
+            self._continue_loggers(trainer, meta["loggers"], meta["logged_steps"])
 
     def _load(self, path: str) -> dict[str, Any]:
         began = time.perf_counter()
@@ -129,22 +138,23 @@ class SpotCheckpoint(Callback):
         if self._resumed is None or self._hooks is None:
             return
         self._resumed_step = checkpoint["global_step"]
+        self._hooks.loader_states = private.loader_states(checkpoint)
         if self._resumed["between"] == "batches":
             self._hooks.is_resuming = True
-            self._hooks.loader_states = private.loader_states(checkpoint)
         else:
-            self._hooks.rng_before_loaders = self._resumed["rng"]
-        self._continue_loggers(trainer, private.batches_that_stepped(checkpoint))
+            self._hooks.rng_of_finished_run = self._resumed["rng"]
+        self._continue_loggers(trainer, self._resumed["loggers"], private.batches_that_stepped(checkpoint))
 
-    def _continue_loggers(self, trainer: "pl.Trainer", step: int) -> None:
-        assert self._resumed is not None
-        saved = self._resumed["loggers"]
+    def _continue_loggers(self, trainer: "pl.Trainer", versions: list[Any], step: int) -> None:
+        if self._loggers_continue:
+            return
+        self._loggers_continue = True
         continued = 0
-        for logger, state in zip(trainer.loggers, saved, strict=False):
-            if isinstance(logger, TensorBoardLogger) and state is not None and trainer.is_global_zero:
-                private.continue_tensorboard(logger, state["version"], step)
+        for logger, version in zip(trainer.loggers, versions, strict=False):
+            if isinstance(logger, TensorBoardLogger) and version is not None and trainer.is_global_zero:
+                private.continue_tensorboard(logger, version, step)
                 continued += 1
-        if continued == len(trainer.loggers):
+        if continued == len(trainer.loggers) and step > 0:
             # They have them already; written again, TensorBoard would show a second point at step 0.
             trainer.enable_autolog_hparams = False
 
@@ -152,6 +162,8 @@ class SpotCheckpoint(Callback):
         """Become the writer of the folder, after the checkpoint was loaded and before anything is trained."""
         if self._resumed_step is None and self._checkpointer.attempt is None:
             self._refuse_to_overwrite()
+        if self._run is not None:
+            self._run.attributes = ChangedAttributes(trainer)
         attempt = self._checkpointer.begin()
         self._mean_uptime_seconds = mean_uptime_seconds(self._checkpointer.storage)
         if self._resumed_step is not None:
@@ -172,6 +184,8 @@ class SpotCheckpoint(Callback):
         """Say where training begins, and keep SIGTERM for the safe points."""
         self._notice.hold()
         self._report_progress(trainer)
+        if self._resumed is not None and self._resumed["between"] == "end":
+            self._restore_attributes()
 
     def _at_safe_point(self, trainer: "pl.Trainer") -> None:
         """Between two batches: nothing is half done, nothing of the next batch has been fetched."""
@@ -189,7 +203,7 @@ class SpotCheckpoint(Callback):
 
     def _start(self, trainer: "pl.Trainer", step: int) -> None:
         assert self._hooks is not None
-        self._hooks.loader_states = self._hooks.rng_before_loaders = None
+        self._hooks.loader_states = self._hooks.rng_of_finished_run = None
         now = time.monotonic()
         self._schedule.saved(step, now)
         for kind in private.unresumable_loaders(trainer):
@@ -200,6 +214,7 @@ class SpotCheckpoint(Callback):
         if self._resumed is not None:
             if self._resumed["between"] == "batches":
                 private.restore_run_state(trainer, self._resumed["run"])
+                self._restore_attributes()
                 RngState().load_state_dict(self._resumed["rng"])
             self._resumed = None
         else:
@@ -207,13 +222,22 @@ class SpotCheckpoint(Callback):
             # that a kill in the first steps comes back to the same initial weights.
             self._save(trainer, step, now)
 
+    def _restore_attributes(self) -> None:
+        if self._resumed is not None and self._run is not None and self._run.attributes is not None:
+            self._run.attributes.load_state_dict(self._resumed["attributes"])
+
     def _save(
         self, trainer: "pl.Trainer", step: int, now: float, *, wait: bool = False, between: str = "batches"
     ) -> None:
         assert self._run is not None
         self._run.between = between
         began = time.perf_counter()
-        meta = {"epoch": trainer.current_epoch, "between": between}
+        meta = {
+            "epoch": trainer.current_epoch,
+            "between": between,
+            "loggers": logger_versions(trainer),
+            "logged_steps": private.logged_steps(trainer),
+        }
         if self._checkpointer.save(step, meta=meta, wait=wait):
             stall = time.perf_counter() - began
             self._schedule.saved(step, now)
@@ -301,29 +325,3 @@ class SpotCheckpoint(Callback):
     def _warn(self, message: str) -> None:
         log.warning(message)
         self._checkpointer.record(Warned(attempt=self._checkpointer.begin(), message=message))
-
-
-class _LightningRun:
-    """The whole training as one stateful object: what Lightning saves, and what it forgets."""
-
-    def __init__(self) -> None:
-        self.trainer: Any = None
-        self.between = "batches"
-
-    def state_dict(self) -> dict[str, Any]:
-        checkpoint = private.dump_checkpoint(self.trainer)
-        checkpoint["spotproof"] = {
-            "between": self.between,
-            "rng": RngState().state_dict(),
-            "run": private.run_state(self.trainer),
-            "loggers": [
-                {"version": logger.version} if isinstance(logger, TensorBoardLogger) else None
-                for logger in self.trainer.loggers
-            ],
-        }
-        return checkpoint
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        raise CheckpointDamaged(
-            "A Lightning training is not restored through the Checkpointer.", do="Use fit(ckpt_path=spot.latest())."
-        )

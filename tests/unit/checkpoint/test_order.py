@@ -38,6 +38,20 @@ class Batched(Noisy):
         return [self[index] for index in indices]
 
 
+class OwnGenerators(Noisy):
+    """Draws its noise from generators of its own and of its transforms."""
+
+    def __init__(self):
+        super().__init__()
+        self.rng = np.random.default_rng(5)
+        self.transforms = [random.Random(6), {"torch": torch.Generator().manual_seed(7)}, np.random.RandomState(8)]
+
+    def __getitem__(self, index):
+        python, of_torch, legacy = self.transforms
+        noise = [self.rng.random(), python.random(), torch.rand((), generator=of_torch["torch"]).item(), legacy.rand()]
+        return torch.tensor([index, *noise], dtype=torch.float64)
+
+
 class OwnGenerator(Sampler):
     """Keeps a generator of its own, and counts its passes."""
 
@@ -73,6 +87,9 @@ MAKERS = {
         Noisy(), batch_size=4, sampler=RandomSampler(Noisy(), replacement=True, num_samples=50), **o
     ),
     "whole batches": lambda **o: DataLoader(Batched(), batch_size=4, shuffle=True, **o),
+    "dataset with generators": lambda **o: DataLoader(
+        torch.utils.data.Subset(OwnGenerators(), range(36)), batch_size=4, shuffle=True, **o
+    ),
     "own generator": lambda **o: DataLoader(Noisy(), batch_size=4, sampler=OwnGenerator(37), **o),
 }
 

@@ -1,0 +1,103 @@
+"""Random-number generators that objects own, such as ``self.rng = np.random.default_rng(0)`` in a dataset."""
+
+import json
+import random
+from collections import deque
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = ["find_generators", "generator_state", "load_generators", "pack_generators", "set_generator_state"]
+
+_MAX_DEPTH = 6
+_MAX_OBJECTS = 1000
+_MAX_ITEMS = 64
+"""Longer lists and dicts are data, not parts."""
+
+Generators = list[tuple[str, Any]]
+_KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+
+
+def find_generators(root: Any) -> Generators:
+    """Return (path, generator) of every generator that *root* reaches through attributes and short containers."""
+    found: Generators = []
+    seen = {id(root)}
+    queue: deque[tuple[str, Any, int]] = deque([("", root, 0)])
+    while queue and len(seen) < _MAX_OBJECTS:
+        path, value, depth = queue.popleft()
+        if isinstance(value, _KINDS):
+            found.append((path, value))
+            continue
+        if depth == _MAX_DEPTH:
+            continue
+        for name, part in _parts(value):
+            if id(part) not in seen:
+                seen.add(id(part))
+                queue.append((f"{path}.{name}", part, depth + 1))
+    return found
+
+
+def _parts(value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, (str, bytes, int, float, type(None), torch.Tensor, np.ndarray, torch.nn.Module, type)):
+        return []
+    if isinstance(value, (list, tuple)):
+        return [(str(index), item) for index, item in enumerate(value)] if len(value) <= _MAX_ITEMS else []
+    if isinstance(value, dict):
+        return [(str(key), item) for key, item in value.items()] if len(value) <= _MAX_ITEMS else []
+    return list(getattr(value, "__dict__", {}).items())
+
+
+def generator_state(generator: Any) -> Any:
+    """Return the state of *generator* as plain JSON values."""
+    if isinstance(generator, torch.Generator):
+        return generator.get_state().tolist()
+    if isinstance(generator, np.random.Generator):
+        return _plain(generator.bit_generator.state)
+    if isinstance(generator, np.random.RandomState):
+        return _plain(generator.get_state(legacy=False))
+    version, internal, gauss = generator.getstate()
+    return [version, list(internal), gauss]
+
+
+def set_generator_state(generator: Any, state: Any) -> None:
+    """Set *generator* to what :func:`generator_state` returned."""
+    if isinstance(generator, torch.Generator):
+        generator.set_state(torch.tensor(state, dtype=torch.uint8))
+    elif isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = _with_arrays(state)
+    elif isinstance(generator, np.random.RandomState):
+        generator.set_state(_with_arrays(state))
+    else:
+        version, internal, gauss = state
+        generator.setstate((version, tuple(internal), gauss))
+
+
+def pack_generators(generators: Generators) -> bytes:
+    """Return the states of *generators*, for a few of them in some tens of microseconds."""
+    return json.dumps([[path, generator_state(generator)] for path, generator in generators]).encode()
+
+
+def load_generators(root: Any, packed: bytes) -> None:
+    """Set the generators that *root* reaches to what :func:`pack_generators` returned, by their paths."""
+    states = dict(json.loads(packed))
+    if states:
+        for path, generator in find_generators(root):
+            if path in states:
+                set_generator_state(generator, states[path])
+
+
+def _plain(state: Any) -> Any:
+    if isinstance(state, dict):
+        return {key: _plain(value) for key, value in state.items()}
+    if isinstance(state, np.ndarray):
+        return {"$array": state.tolist(), "dtype": state.dtype.str}
+    return state.item() if isinstance(state, np.generic) else state
+
+
+def _with_arrays(state: Any) -> Any:
+    if not isinstance(state, dict):
+        return state
+    if "$array" in state:
+        return np.array(state["$array"], dtype=state["dtype"])
+    return {key: _with_arrays(value) for key, value in state.items()}
