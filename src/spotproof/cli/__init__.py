@@ -1,9 +1,20 @@
 """The command line: parse, call, print. No logic of its own; every command has ``--json``."""
 
+import io
 import sys
 from collections.abc import Sequence
 
 __all__ = ["main", "run"]
+
+
+class _CurrentStderr(io.TextIOBase):
+    """Whatever stderr is now: while a progress bar is shown, rich puts lines above it."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def main() -> None:
@@ -19,7 +30,7 @@ def run(argv: Sequence[str]) -> int:
     from spotproof.cli.app import app
     from spotproof.errors import SpotError
 
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=_CurrentStderr())
     try:
         app(list(argv), prog_name="spotproof")
     except SystemExit as done:

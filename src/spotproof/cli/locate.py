@@ -67,6 +67,9 @@ def open_service(
     """
     if endpoint is None and not is_aws and not any(os.environ.get(name) for name in _ENDPOINTS):
         require_local_server(state_dir)
+    server = find_local_server(state_dir) if endpoint is not None else None
+    if server is not None and server.url == (endpoint or "").rstrip("/"):
+        os.environ.update(server.environment)  # its S3 and keys belong to it
     from spotproof.launch import TrainingService
 
     service = TrainingService(endpoint=endpoint)

@@ -22,7 +22,7 @@ def unique_job_name(base: str, now: datetime) -> str:
 
     A job's name stays taken after the job's end, so each submission needs a new one.
     """
-    stamp = now.strftime("-%Y%m%d-%H%M%S")
+    stamp = f"{now:-%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}"
     return re.sub(r"-+$", "", base[: _MAX_NAME - len(stamp)]) + stamp
 
 

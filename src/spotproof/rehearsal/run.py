@@ -72,7 +72,7 @@ def rehearse(
         twin = undisturbed_spec(spec)
         total_steps = max((event.step for event in disturbed.progress), default=None)
         undisturbed = _run_job(
-            service, twin, unique_job_name(spec.name[:37] + _UNDISTURBED, now), "none", on_progress, total_steps
+            service, twin, unique_job_name(spec.name[:31] + _UNDISTURBED, now), "none", on_progress, total_steps
         )
         verdict = compare_jobs(
             service,

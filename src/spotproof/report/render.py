@@ -99,7 +99,11 @@ def _totals_table(summary: Summary) -> "Table":
         table.add_row("Net savings", f"{summary.net_savings_percent:.1f} %", against)
     if summary.goodput is not None:
         useful, wall = format_seconds(summary.useful_seconds), format_seconds(summary.wall_seconds)
-        table.add_row("Goodput", f"{summary.goodput * 100:.1f} %", f"{useful} useful of {wall} since submission")
+        table.add_row(
+            "Goodput",
+            f"{summary.goodput * 100:.1f} %",
+            f"{useful} useful of {wall}; the rest: start-ups, waits, lost steps",
+        )
     return table
 
 

@@ -163,8 +163,8 @@ def test_local_inputs_must_be_uploaded_first() -> None:
 @pytest.mark.parametrize("base", ["a", "x" * 63, "ab-" * 20, "a" * 46 + "-" + "b" * 10])
 def test_job_name_is_a_valid_one(base: str) -> None:
     """Whatever the base, the name with its time stamp matches the service's pattern and length."""
-    name = unique_job_name(base, datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc))
+    name = unique_job_name(base, datetime(2026, 1, 2, 3, 4, 5, 67890, tzinfo=timezone.utc))
 
-    assert name.endswith("-20260102-030405")
+    assert name.endswith("-20260102-030405-067")
     assert len(name) <= 63
     assert re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", name)
