@@ -1,6 +1,8 @@
 """Jobs on the local SageMaker, with boto3 as the client and real processes."""
 
 import json
+import os
+import signal
 import time
 import urllib.error
 import urllib.request
@@ -430,3 +432,21 @@ def test_closing_leaves_nothing(open_platform, tmp_path):
     assert not (tmp_path / "state/jobs").exists()
     assert not (tmp_path / "state/server.json").exists()
     assert mark not in Path("/proc/mounts").read_text()
+
+
+def test_a_lost_supervisor_takes_its_host_along(open_platform, tmp_path):
+    """If the process that holds a host is killed (by the kernel, short of memory), nothing of the host runs on."""
+    script = """
+        if os.fork() == 0:
+            os.setsid()
+            time.sleep(600)
+        print("READY", flush=True)
+        time.sleep(600)
+    """
+    with open_platform() as rig:
+        name = rig.create("orphan", script)
+        rig.wait_line(name, "READY")
+        for record in (tmp_path / "state/processes").glob("*.json"):
+            os.kill(json.loads(record.read_text())["pid"], signal.SIGKILL)
+        assert rig.wait(name)["FailureReason"] == "AlgorithmError: , exit code: 137"
+        wait_no_process_with(f"{name}/attempt-0/")

@@ -89,18 +89,19 @@ class Registry:
                 _kill(pid)
                 ended.append(what)
             path.unlink(missing_ok=True)
-        return ended + self._end_marked()
+        return ended + self.end_marked()
 
-    def _end_marked(self) -> list[str]:
-        """Kill whatever carries our mark: the plain processes of a supervisor that was itself killed."""
-        mark = f"{ENV_MARK}={self.owner}/".encode()
+    def end_marked(self, what: str = "") -> list[str]:
+        """Kill whatever carries the mark of *what*, or any of ours: orphans of a supervisor that was killed."""
+        mark = f"{ENV_MARK}={self.owner}/{what}".encode()
         ended = []
         for folder in Path("/proc").glob("[0-9]*") if sys.platform == "linux" else ():
             try:
                 environment = (folder / "environ").read_bytes()
             except OSError:  # another user's, or gone
                 continue
-            found = [entry for entry in environment.split(b"\0") if entry.startswith(mark)]
+            entries = environment.split(b"\0")
+            found = [entry for entry in entries if entry == mark or (not what and entry.startswith(mark))]
             if found and int(folder.name) != os.getpid():
                 _kill(int(folder.name))
                 ended.append(found[0].decode(errors="replace").partition("/")[2])
@@ -244,6 +245,8 @@ class Supervised:
                     key.data(data)
                 else:
                     selector.unregister(key.fd)
+                if not data and key.fd == report_fd and self.exit_code is None:
+                    self._registry.end_marked(self.what)  # the supervisor was killed: its orphans have no other end
         selector.close()
         os.close(report_fd)
         process.wait()
