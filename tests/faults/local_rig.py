@@ -12,6 +12,7 @@ import boto3
 from botocore.config import Config
 
 from spotproof.local import Image, LocalSageMaker
+from spotproof.local.processes import owner_id
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 ROLE = "arn:aws:iam::123456789012:role/Training"
@@ -24,6 +25,7 @@ class Rig:
     def __init__(self, platform, images_dir):
         self.platform = platform
         self._images_dir = images_dir
+        self._owner = owner_id(platform.state_dir)
         environment = platform.environment()
         session = boto3.Session(
             environment["AWS_ACCESS_KEY_ID"],
@@ -97,6 +99,10 @@ class Rig:
         while not any(text in line for line in self.lines(name)):
             assert time.monotonic() < deadline, (self.lines(name), self.describe(name))
             time.sleep(0.01)
+
+    def mark(self, name, attempt):
+        """Return what every process of that attempt has in its environment."""
+        return f"={self._owner}/{name}/attempt-{attempt}/"
 
     def keys(self, prefix=""):
         answer = self.s3.list_objects_v2(Bucket=self.bucket, Prefix=prefix)

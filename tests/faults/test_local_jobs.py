@@ -303,9 +303,9 @@ def test_the_whole_tree_dies_with_a_reclaim(open_platform, tmp_path):
     with open_platform("step:1", capacity_wait_seconds=0) as rig:
         name = rig.create("tree", script)
         rig.wait_line(name, "DONE")
-        assert not processes_with("tree/attempt-0/")
+        assert not processes_with(rig.mark(name, 0))
         rig.wait(name)
-        assert not processes_with("tree/attempt-1/"), "a container ends with its PID 1"
+        assert not processes_with(rig.mark(name, 1)), "a container ends with its PID 1"
         assert not list((tmp_path / "state/jobs").glob("*/attempt-0000"))
 
 
@@ -426,8 +426,8 @@ def test_closing_leaves_nothing(open_platform, tmp_path):
         mark = str(tmp_path / "state")
         name = rig.create("left", 'subprocess.Popen(["sleep", "600"]); print("READY", flush=True); time.sleep(600)')
         rig.wait_line(name, "READY")
-        assert processes_with(f"{name}/attempt-0/")
-    wait_no_process_with(f"{name}/attempt-0/")
+        assert processes_with(rig.mark(name, 0))
+    wait_no_process_with(rig.mark(name, 0))
     assert not processes_with(mark)
     assert not (tmp_path / "state/jobs").exists()
     assert not (tmp_path / "state/server.json").exists()
@@ -449,4 +449,4 @@ def test_a_lost_supervisor_takes_its_host_along(open_platform, tmp_path):
         for record in (tmp_path / "state/processes").glob("*.json"):
             os.kill(json.loads(record.read_text())["pid"], signal.SIGKILL)
         assert rig.wait(name)["FailureReason"] == "AlgorithmError: , exit code: 137"
-        wait_no_process_with(f"{name}/attempt-0/")
+        wait_no_process_with(rig.mark(name, 0))

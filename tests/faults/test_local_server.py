@@ -19,6 +19,7 @@ from local_rig import PATIENCE_SECONDS, Rig, open_rig, processes_with, wait_no_p
 from spotproof.errors import EngineError, SpecError
 from spotproof.local import Image, LocalSageMaker, hosts
 from spotproof.local.hosts import find_namespace_obstacle
+from spotproof.local.processes import owner_id
 
 SERVER = """
 import sys
@@ -97,7 +98,7 @@ def test_a_killed_server_leaves_nothing_after_the_next_start(killed_state):
     """SIGKILL of the server, even with its supervisors: all is gone at the next start but the objects."""
     state, mode = killed_state
     with LocalSageMaker(state, hosts=mode) as platform:
-        assert not processes_with("job/attempt-0/")
+        assert not processes_with(f"={owner_id(state)}/job/attempt-0/")
         assert not (state / "jobs").exists()
         environment = platform.environment()
         keys = environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]
@@ -112,7 +113,7 @@ def test_a_killed_server_leaves_nothing_after_the_next_start(killed_state):
 def test_a_killed_servers_hosts_end_by_themselves(killed_state):
     """Nobody has to come by: supervisors see their server's death and take everything with them."""
     state, _ = killed_state
-    wait_no_process_with("job/attempt-0/")
+    wait_no_process_with(f"={owner_id(state)}/job/attempt-0/")
     wait_no_process_with(str(state))
 
 

@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import hashlib
 import json
 import logging
 import os
@@ -20,7 +19,7 @@ from spotproof.local.http import Application, open_server
 from spotproof.local.images import Image
 from spotproof.local.job import Job
 from spotproof.local.logs import LogReader
-from spotproof.local.processes import Registry
+from spotproof.local.processes import Registry, owner_id
 from spotproof.local.removal import remove_tree
 from spotproof.local.request import JobPlan
 from spotproof.local.s3server import S3Server
@@ -106,8 +105,7 @@ class LocalSageMaker:
         self.close()
 
     def _open(self) -> None:
-        owner = hashlib.sha256(str(self.state_dir).encode()).hexdigest()[:16]
-        registry = Registry(self.state_dir / "processes", owner)
+        registry = Registry(self.state_dir / "processes", owner_id(self.state_dir))
         for what in registry.end_leftovers():
             _log.warning("ended %s, left by a server that was killed", what)
         remove_tree(self.state_dir / "jobs")

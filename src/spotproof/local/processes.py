@@ -6,6 +6,7 @@ and on Linux by a mark in the environment.
 """
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -22,7 +23,7 @@ from typing import Any, Final, Literal
 
 from spotproof.errors import EngineError
 
-__all__ = ["ENV_MARK", "Registry", "Stage", "Supervised", "process_start_time"]
+__all__ = ["ENV_MARK", "Registry", "Stage", "Supervised", "owner_id", "process_start_time"]
 
 ENV_MARK: Final = "SPOTPROOF_LOCAL_HOST"
 """Set in every process tree, to ``<state directory id>/<what>``."""
@@ -42,6 +43,11 @@ class Stage:
     environment: Mapping[str, str]
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The mounts and the name of a namespaced host, see ``_supervisor.py``."""
+
+
+def owner_id(state_dir: Path) -> str:
+    """Return what the marks of one state directory's processes begin with."""
+    return hashlib.sha256(str(state_dir).encode()).hexdigest()[:16]
 
 
 def process_start_time(pid: int) -> str | None:
