@@ -1,16 +1,16 @@
 """The one exception family. Every error raised on purpose says what happened, why, and what to do.
 
-    SpotError                      exit 1     root
-    ├─ SpecError       (ValueError)  exit 2   the request is wrong; nothing was started
-    ├─ LaunchError                   exit 3   the platform refused, or the job ended Failed
-    ├─ CheckpointError               exit 4   a checkpoint could not be written or read
-    │  ├─ CheckpointNotFound (FileNotFoundError)   there is none at that place
-    │  ├─ CheckpointDamaged                        it does not verify
-    │  ├─ CheckpointConflict                       a newer attempt writes to the same place
-    │  └─ UnsafeState (TypeError)                  a state holds something that could not be read back safely
-    ├─ ResumeMismatch                exit 5   the checkpoint is from another model, data or world size
-    ├─ EngineError                   exit 6   the local platform could not start or kill something
-    └─ NotIdentical                  exit 7   a rehearsal ended with another model than the undisturbed run
+SpotError                      exit 1     root
+├─ SpecError       (ValueError)  exit 2   the request is wrong; nothing was started
+├─ LaunchError                   exit 3   the platform refused, or the job ended Failed
+├─ CheckpointError               exit 4   a checkpoint could not be written or read
+│  ├─ CheckpointNotFound (FileNotFoundError)   there is none at that place
+│  ├─ CheckpointDamaged                        it does not verify
+│  ├─ CheckpointConflict                       a newer attempt writes to the same place
+│  └─ UnsafeState (TypeError)                  a state holds something that could not be read back safely
+├─ ResumeMismatch                exit 5   the checkpoint is from another model, data or world size
+├─ EngineError                   exit 6   the local platform could not start or kill something
+└─ NotIdentical                  exit 7   a rehearsal ended with another model than the undisturbed run
 """
 
 from typing import ClassVar
