@@ -1,5 +1,6 @@
 """One suite that every storage passes. It writes and reads around the storage, so that a bug can't hide itself."""
 
+import contextlib
 import io
 import os
 import random
@@ -11,7 +12,7 @@ from spotproof.errors import SpecError
 from spotproof.storage import Entry, LocalStorage, open_storage
 from spotproof.storage._s3 import S3Storage, split_s3_url
 
-MANY_PARTS = 40_000_000
+MANY_PARTS = 20_000_000
 """Above what goes up in one request, with a rest."""
 
 
@@ -33,7 +34,7 @@ class LocalPlace:
 
 
 class S3Place:
-    """A prefix of a bucket of its own."""
+    """A prefix of its own."""
 
     def __init__(self, server, monkeypatch):
         for name, value in server.environment().items():
@@ -42,18 +43,20 @@ class S3Place:
 
         keys = server.access_key, server.secret_key
         client = boto3.client("s3", "us-east-1", None, True, None, server.url, *keys)
-        self._bucket = f"conformance-{random.SystemRandom().randrange(10**12)}"
-        client.create_bucket(Bucket=self._bucket)
-        client.put_object(Bucket=self._bucket, Key="pre/fixed/outside", Body=b"another's")
+        self._bucket = "conformance"
+        with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
+            client.create_bucket(Bucket=self._bucket)
+        self.prefix = f"{random.SystemRandom().randrange(10**12)}/fix"
+        client.put_object(Bucket=self._bucket, Key=f"{self.prefix}ed/outside", Body=b"another's")
         self._client = client
-        self.storage = open_storage(f"s3://{self._bucket}/pre/fix")
+        self.storage = open_storage(f"s3://{self._bucket}/{self.prefix}")
 
     def write(self, key, content):
-        self._client.put_object(Bucket=self._bucket, Key=f"pre/fix/{key}", Body=content)
+        self._client.put_object(Bucket=self._bucket, Key=f"{self.prefix}/{key}", Body=content)
 
     def read(self, key):
         try:
-            return self._client.get_object(Bucket=self._bucket, Key=f"pre/fix/{key}")["Body"].read()
+            return self._client.get_object(Bucket=self._bucket, Key=f"{self.prefix}/{key}")["Body"].read()
         except self._client.exceptions.NoSuchKey:
             return None
 
@@ -246,7 +249,7 @@ def test_what_is_given_beats_the_process_environment(s3_server, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "else")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "a session with another cloud")
 
-    assert S3Storage(place.storage.bucket, "pre/fix", environment=given).get("key") == b"x"
+    assert S3Storage(place.storage.bucket, place.prefix, environment=given).get("key") == b"x"
     place.close()
 
 

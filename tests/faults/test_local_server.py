@@ -97,7 +97,9 @@ def killed_state(tmp_path, request):
 def test_a_killed_server_leaves_nothing_after_the_next_start(killed_state):
     """SIGKILL of the server, even with its supervisors: all is gone at the next start but the objects."""
     state, mode = killed_state
+    s3_port = int(read_json(state / "server.json")["s3_url"].rpartition(":")[2])
     with LocalSageMaker(state, hosts=mode) as platform:
+        assert not sockets_in_tmp(s3_port)
         assert not processes_with(f"={owner_id(state)}/job/attempt-0/")
         assert not (state / "jobs").exists()
         environment = platform.environment()
@@ -113,8 +115,12 @@ def test_a_killed_server_leaves_nothing_after_the_next_start(killed_state):
 def test_a_killed_servers_hosts_end_by_themselves(killed_state):
     """Nobody has to come by: supervisors see their server's death and take everything with them."""
     state, _ = killed_state
+    s3_port = int(read_json(state / "server.json")["s3_url"].rpartition(":")[2])
     wait_no_process_with(f"={owner_id(state)}/job/attempt-0/")
     wait_no_process_with(str(state))
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while sockets_in_tmp(s3_port):
+        assert time.monotonic() < deadline
 
 
 def test_a_reused_pid_is_not_killed(tmp_path, s3_server, monkeypatch):
@@ -210,14 +216,17 @@ def test_everything_listens_on_loopback_only(tmp_path):
         addresses = [address for inode, address in listeners() if inode in owned]
         assert len(addresses) >= 5
         assert {address for address in addresses if address not in ("0100007F", "0" * 24 + "01000000")} == set()
-        port = int(platform.url.rpartition(":")[2])
+        port, s3_port = (int(url.rpartition(":")[2]) for url in (platform.url, platform.s3_url))
+        assert sockets_in_tmp(s3_port)
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
-    assert not list(Path("/tmp").glob(f"seaweedfs-*-{platform_port(tmp_path)}.sock"))
+    assert not sockets_in_tmp(s3_port)
 
 
-def platform_port(tmp_path):
-    return read_json(tmp_path / "state/s3/ports.json")["s3"]
+def sockets_in_tmp(s3_port):
+    """Return the sockets that SeaweedFS puts into /tmp."""
+    ports = [s3_port + index + offset for index in (-3, -2, -1, 0, 1) for offset in (0, 10000)]
+    return [path for port in ports for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock")]
 
 
 def descendants(pid):

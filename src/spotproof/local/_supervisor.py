@@ -60,6 +60,11 @@ def main() -> int:
         _become_command(config, report_fd, go_read)
     os.close(go_read)
     _supervise(child, go_write, wake_read, report_fd, is_ending, is_namespaced)
+    for path in config.get("remove_at_end", ()):
+        try:
+            os.unlink(path)
+        except OSError:
+            pass
     return 0
 
 

@@ -68,8 +68,9 @@ class Registry:
         self._folder, self.owner = folder, owner
         folder.mkdir(parents=True, exist_ok=True)
 
-    def add(self, pid: int, what: str) -> None:
-        record = {"pid": pid, "start_time": process_start_time(pid), "what": what}
+    def add(self, pid: int, what: str, leaves: Sequence[str] = ()) -> None:
+        """Record a supervisor, and the files that its tree leaves if nobody removes them."""
+        record = {"pid": pid, "start_time": process_start_time(pid), "what": what, "leaves": list(leaves)}
         staged = self._folder / f"{pid}.staged"
         staged.write_text(json.dumps(record))
         staged.replace(self._folder / f"{pid}.json")
@@ -94,6 +95,9 @@ class Registry:
             if _is_same(pid, start_time):
                 _kill(pid)
                 ended.append(what)
+            for left in map(Path, record.get("leaves", ())):
+                with contextlib.suppress(OSError):
+                    left.unlink(missing_ok=True)
             path.unlink(missing_ok=True)
         return ended + self.end_marked()
 
@@ -195,7 +199,7 @@ class Supervised:
             raise EngineError(f"{self.what} could not be started:", why=f"{error}.") from error
         finally:
             os.close(report_write)
-        self._registry.add(process.pid, self.what)
+        self._registry.add(process.pid, self.what, self._stage.settings.get("remove_at_end", ()))
         with self._lock:  # the first line is the configuration, even if a kill comes at this very moment
             self._process = process
             self._write(json.dumps(config).encode() + b"\n")

@@ -1,7 +1,6 @@
 """The S3 server behind the local SageMaker: SeaweedFS, on loopback, in a process tree that dies with us."""
 
 import contextlib
-import json
 import logging
 import os
 import random
@@ -10,6 +9,7 @@ import shutil
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Final
 
@@ -81,8 +81,6 @@ class S3Server:
     def _try(self, weed: Path, base: int) -> bool:
         ports = {role: base + index for index, role in enumerate(_ROLES)}
         self.port = ports["s3"]
-        _remove_sockets(self._folder / "ports.json")
-        (self._folder / "ports.json").write_text(json.dumps(ports))
         data = self._folder / "data"
         data.mkdir(exist_ok=True)
         scratch = self._folder / "tmp"
@@ -92,7 +90,9 @@ class S3Server:
             *(str(weed), "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
             *(f"-{role}.port={port}" for role, port in ports.items()),
             "-master.telemetry=false",
-            "-master.volumeSizeLimitMB=1024",
+            "-master.volumeSizeLimitMB=256",
+            # A bucket takes at least one volume; the default, free disk space over volume size, may be a handful.
+            "-volume.max=8192",
             "-s3.autoCreateBucket=false",  # AWS makes no bucket by itself either
             "-s3.iam=false",
             "-s3.port.iceberg=0",
@@ -113,7 +113,7 @@ class S3Server:
         self._process = Supervised(
             "s3",
             command,
-            Stage(cwd=data, environment=environment),
+            Stage(cwd=data, environment=environment, settings={"remove_at_end": _sockets(ports)}),
             self._registry,
             on_output=log.write,
             on_exit=lambda code: _log.debug("SeaweedFS ended with code %d", code),
@@ -159,7 +159,6 @@ class S3Server:
             self._process = None
         if self._log is not None:
             self._log.close()
-        _remove_sockets(self._folder / "ports.json")
 
 
 def _read_or_make_secret(path: Path) -> str:
@@ -196,16 +195,10 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _remove_sockets(record: Path) -> None:
-    """Remove the Unix sockets that SeaweedFS puts into /tmp whatever it is told, and leaves there."""
-    try:
-        ports = json.loads(record.read_text())
-    except (OSError, ValueError):
-        return
-    for role, port in ports.items():
-        for name in (f"seaweedfs-{role}-{port}.sock", f"seaweedfs-{role}-grpc-{port + _GRPC_OFFSET}.sock"):
-            with contextlib.suppress(OSError):
-                Path("/tmp", name).unlink(missing_ok=True)
+def _sockets(ports: Mapping[str, int]) -> list[str]:
+    """Return the Unix sockets that SeaweedFS puts into /tmp whatever it is told, and leaves there when killed."""
+    names = [f"/tmp/seaweedfs-{role}-{port}.sock" for role, port in ports.items()]
+    return names + [f"/tmp/seaweedfs-{role}-grpc-{port + _GRPC_OFFSET}.sock" for role, port in ports.items()]
 
 
 def _last_line(path: Path) -> str:
