@@ -225,8 +225,8 @@ def test_everything_listens_on_loopback_only(tmp_path):
 
 def sockets_in_tmp(s3_port):
     """Return the sockets that SeaweedFS puts into /tmp."""
-    ports = [s3_port + index + offset for index in (-3, -2, -1, 0, 1) for offset in (0, 10000)]
-    return [path for port in ports for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock")]
+    names = [f"s3-{s3_port}", f"s3-grpc-{s3_port + 10000}", f"master-grpc-{s3_port - 3 + 10000}"]
+    return [path for name in names if (path := Path(f"/tmp/seaweedfs-{name}.sock")).exists()]
 
 
 def descendants(pid):

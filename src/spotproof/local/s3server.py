@@ -178,7 +178,7 @@ def _find_ports() -> int:
     Another process may take one before SeaweedFS does; then it ends, and the caller tries again.
     """
     for _ in range(200):
-        base = random.SystemRandom().randrange(10500, 22000, 10)
+        base = random.SystemRandom().randrange(10500, 20400, 10)
         ports = [base + index + offset for index in range(len(_ROLES)) for offset in (0, _GRPC_OFFSET)]
         if all(_is_free(port) for port in ports):
             return base
