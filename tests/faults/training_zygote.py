@@ -16,9 +16,17 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 import torchmetrics
+from lightning.pytorch.callbacks import (
+    EarlyStopping,
+    EMAWeightAveraging,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+)
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, WeightedRandomSampler
 
 from spotproof.lightning import SpotCheckpoint
 
@@ -38,6 +46,14 @@ class Samples(Dataset):
         base = torch.sin(torch.arange(8.0) * (index + 1))
         noise = torch.randn(8) * 0.1 + np.random.rand() * 0.1 + random.random() * 0.1 + self.rng.random() * 0.1
         return {"id": index, "x": base + noise, "y": index % 3}
+
+
+class Stream(IterableDataset):
+    """The same samples, one after another, with no position that could be saved."""
+
+    def __iter__(self):
+        samples = Samples()
+        return (samples[index] for index in range(NUM_SAMPLES))
 
 
 class Opaque:
@@ -70,6 +86,9 @@ class Model(pl.LightningModule):
             optimizer.zero_grad()
 
     def loss_of(self, batch, batch_idx):
+        if self.scenario.get("combined"):
+            batch, other = batch["a"], batch["b"]
+            self.log("other", other["x"].mean() if other is not None else torch.zeros(()), on_epoch=True, batch_size=4)
         kill_if("training_step", self.global_step)
         logits = self.net(batch["x"])
         loss = nn.functional.cross_entropy(logits, batch["y"])
@@ -175,11 +194,31 @@ def loaders(scenario):
     workers = scenario.get("workers", 0)
     options = {"num_workers": workers, "persistent_workers": bool(workers) and scenario.get("persistent", False)}
     data = Samples()
+    if scenario.get("iterable"):
+        return DataLoader(Stream(), batch_size=4), DataLoader(data, batch_size=11)
     if scenario.get("sampler") == "weighted":
         options["sampler"] = WeightedRandomSampler([1.0 + i % 2 for i in range(NUM_SAMPLES)], NUM_SAMPLES)
     else:
         options["shuffle"] = True
-    return DataLoader(data, batch_size=4, **options), DataLoader(data, batch_size=11, num_workers=0)
+    train_loader = DataLoader(data, batch_size=4, **options)
+    if scenario.get("combined"):
+        other = DataLoader(Samples(), batch_size=7, shuffle=True)
+        train_loader = CombinedLoader({"a": train_loader, "b": other}, scenario["combined"])
+    return train_loader, DataLoader(data, batch_size=11, num_workers=scenario.get("val_workers", 0))
+
+
+def extra_callbacks(scenario, folder):
+    """Return the callbacks that a scenario names."""
+    makers = {
+        "early stopping": lambda: EarlyStopping("train_loss_epoch", mode="max", patience=1),
+        "best and last": lambda: ModelCheckpoint(
+            folder / "best", "{epoch}-{step}", "val_loss", save_top_k=2, enable_version_counter=False
+        ),
+        "learning rates": LearningRateMonitor,
+        "moving average": lambda: EMAWeightAveraging(decay=0.9),
+        "stochastic average": lambda: StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1),
+    }
+    return [makers[name]() for name in scenario.get("callbacks", [])]
 
 
 def train(request):
@@ -211,9 +250,9 @@ def train(request):
         private.restore_run_state = lambda trainer, state: None
     train_loader, val_loader = loaders(scenario)
     logger = TensorBoardLogger(folder / "logs", name="run") if scenario.get("tensorboard") else False
-    callbacks = [Ledger()]
+    callbacks = [Ledger(), *extra_callbacks(scenario, folder)]
     if request.get("mutate") != "no_callback":
-        callbacks = [Killer(spot, settle=request.get("settle", True)), Ledger(), spot]
+        callbacks = [Killer(spot, settle=request.get("settle", True)), *callbacks, spot]
     trainer = pl.Trainer(
         max_epochs=scenario.get("epochs", 3),
         accelerator="cpu",
@@ -222,7 +261,7 @@ def train(request):
         log_every_n_steps=1,
         enable_progress_bar=False,
         enable_model_summary=False,
-        enable_checkpointing=False,
+        enable_checkpointing="best and last" in scenario.get("callbacks", []),
         accumulate_grad_batches=scenario.get("accumulate", 1),
         val_check_interval=scenario.get("val_check_interval", 1.0),
         default_root_dir=folder,
@@ -232,6 +271,10 @@ def train(request):
     ckpt_path = None if request.get("mutate") in ("no_callback", "no_ckpt_path") else spot.latest()
     trainer.fit(model, train_loader, val_loader, ckpt_path=ckpt_path)
     state = {"model": model.state_dict(), "optimizer": trainer.optimizers[0].state_dict(), "rng": torch.rand(4)}
+    if isinstance(trainer.checkpoint_callback, ModelCheckpoint):
+        best = trainer.checkpoint_callback.best_k_models
+        state["best"] = {Path(path).name: score for path, score in sorted(best.items())}
+        state["files"] = sorted(path.name for path in (folder / "best").iterdir())
     torch.save(state, folder / "final.pt")
 
 
