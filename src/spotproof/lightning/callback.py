@@ -76,6 +76,7 @@ class SpotCheckpoint(Callback):
         self._loggers_continue = False
         self._load_seconds = 0.0
         self._has_trained = False
+        self._has_ended = False
         self._reported_step = -1
         self._printed_at = -math.inf
         self._mean_uptime_seconds = 0.0
@@ -114,7 +115,7 @@ class SpotCheckpoint(Callback):
             self._run = LightningRun()
             self._checkpointer.register("lightning", self._run)
         self._run.trainer = trainer
-        self._has_trained = False
+        self._has_trained = self._has_ended = False
         self._resumed = None
         self._notice.install()
         self._loggers_continue = False
@@ -254,7 +255,7 @@ class SpotCheckpoint(Callback):
         if step != self._schedule.last_step:
             self._save(trainer, step, time.monotonic(), wait=True)
         self._checkpointer.wait()
-        self._checkpointer.record(AttemptEnded(attempt=attempt, outcome="notice", step=step))
+        self._end("notice", step)
         log.warning("%s: step %d is saved, leaving.", self._notice.signal.name, step)
         raise SystemExit(EXIT_INTERRUPTED)
 
@@ -299,22 +300,26 @@ class SpotCheckpoint(Callback):
         """Training is complete and every hook has run: what is saved now is the result."""
         step = trainer.global_step
         self._save(trainer, step, time.monotonic(), wait=True, between="end")
-        self._checkpointer.record(AttemptEnded(attempt=self._checkpointer.begin(), outcome="finished", step=step))
+        self._end("finished", step)
 
     def on_exception(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule", exception: BaseException) -> None:
         """Let a save under way become durable; what was trained since is lost, as in a kill."""
         if self._checkpointer.attempt is not None and not isinstance(exception, SystemExit):
             self._checkpointer.wait()
-            self._checkpointer.record(
-                AttemptEnded(attempt=self._checkpointer.attempt, outcome="error", step=trainer.global_step)
-            )
+            self._end("error", trainer.global_step)
         self._detach()
 
     def teardown(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule", stage: str) -> None:
         """Leave the trainer and the process as they were."""
         if stage == "fit":
             self._checkpointer.close()
+            self._end("finished", trainer.global_step)  # also if there was nothing left to train
             self._detach()
+
+    def _end(self, outcome: str, step: int) -> None:
+        if not self._has_ended:
+            self._has_ended = True
+            self._checkpointer.record(AttemptEnded(attempt=self._checkpointer.begin(), outcome=outcome, step=step))
 
     def _detach(self) -> None:
         self._notice.remove()
