@@ -1,6 +1,8 @@
 """``demo`` and ``rehearse``."""
 
 import contextlib
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,9 @@ __all__ = ["demo", "rehearse"]
 DEMO_JOB = Path("examples/cifar10/digits.yaml")
 DEMO_RECLAIM = "step:100,step:250"
 """Neither is at an epoch's end."""
+
+_FOLDER_PREFIX = "spotproof-rehearsal-"
+"""Followed by the process id of its owner."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Hosts = Annotated[str, typer.Option(help="How hosts are isolated: auto, namespace or plain.")]
@@ -126,10 +131,26 @@ def show_summary(summary: "Summary", as_json: bool) -> None:
         render_summary(summary, open_console())
 
 
+def _remove_orphans() -> None:
+    """Remove the folders of rehearsals that were killed: their processes have ended, but nobody tidied up."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*-*"):
+        pid = folder.name.removeprefix(_FOLDER_PREFIX).partition("-")[0]
+        try:
+            if not pid.isdigit() or folder.is_symlink() or folder.stat().st_uid != os.getuid():
+                continue
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            continue  # another user's process has that number now
+
+
 @contextlib.contextmanager
 def _folder(state_dir: Path | None) -> Iterator[Path]:
     if state_dir is None:
-        with tempfile.TemporaryDirectory(prefix="spotproof-rehearsal-", ignore_cleanup_errors=True) as folder:
+        _remove_orphans()
+        prefix = f"{_FOLDER_PREFIX}{os.getpid()}-"
+        with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
             yield Path(folder)
         return
     if state_dir.exists() and (not state_dir.is_dir() or any(state_dir.iterdir())):
