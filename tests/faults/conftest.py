@@ -22,13 +22,16 @@ class Zygote:
             text=True,
         )
 
-    def train(self, folder, scenario, *, kill=None, mutate=None, settle=True):
+    def train(self, folder, scenario, *, kill=None, mutate=None, settle=True, kill_after=None):
         """Run one attempt; return its exit code, negative for a signal."""
         folder.mkdir(exist_ok=True)
         request = {"folder": str(folder), "scenario": scenario, "kill": kill, "mutate": mutate, "settle": settle}
+        request["kill_after"] = kill_after
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())["exit"]
+        answer = json.loads(self._process.stdout.readline())
+        self.last_seconds = answer["seconds"]
+        return answer["exit"]
 
     def close(self):
         """End it."""

@@ -1,7 +1,7 @@
 """A process that has imported torch and Lightning once, and forks a training for each line it reads.
 
 Each training is a process of its own and its kill a real SIGKILL; only the seconds of importing are saved. Reads one
-JSON request a line, answers with one JSON line: ``{"exit": code or -signal}``.
+JSON request a line, answers with one JSON line: ``{"exit": code or -signal, "seconds": s}``.
 """
 
 import json
@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -278,10 +279,24 @@ def train(request):
     torch.save(state, folder / "final.pt")
 
 
+def wait_for(pid, kill_after):
+    """Wait for the training, or kill it after a time, whatever it does then."""
+    if kill_after is not None:
+        deadline = time.monotonic() + kill_after
+        while time.monotonic() < deadline:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                return status
+            time.sleep(0.001)
+        os.kill(pid, signal.SIGKILL)
+    return os.waitpid(pid, 0)[1]
+
+
 def main():
     torch.set_num_threads(1)
     for line in sys.stdin:
         request = json.loads(line)
+        began = time.monotonic()
         pid = os.fork()
         if pid == 0:
             code = 1
@@ -298,9 +313,9 @@ def main():
             finally:
                 sys.stdout.flush()
                 os._exit(code)
-        _, status = os.waitpid(pid, 0)
+        status = wait_for(pid, request.get("kill_after"))
         code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-        print(json.dumps({"exit": code}), flush=True)
+        print(json.dumps({"exit": code, "seconds": time.monotonic() - began}), flush=True)
 
 
 if __name__ == "__main__":

@@ -312,6 +312,11 @@ class SpotCheckpoint(Callback):
     def teardown(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule", stage: str) -> None:
         """Leave the trainer and the process as they were."""
         if stage == "fit":
+            if self._resumed is not None and not self._has_trained:
+                # Nothing was left to train: what follows fit() finds metrics and generators as training left them.
+                private.restore_run_state(trainer, self._resumed["run"])
+                self._restore_attributes()
+                RngState().load_state_dict(self._resumed["rng"])
             self._checkpointer.close()
             self._end("finished", trainer.global_step)  # also if there was nothing left to train
             self._detach()

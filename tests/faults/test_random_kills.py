@@ -1,0 +1,56 @@
+"""SIGKILL at random times, again and again, until the training is through: the outcome is the undisturbed one."""
+
+import random
+
+import pytest
+
+from conftest import Outcome, assert_same_outcome
+from spotproof.checkpoint import newest_verified
+from spotproof.storage import LocalStorage
+
+SCENARIOS = {
+    "every step": {"every": 1, "epochs": 6},
+    "workers": {"workers": 2, "every": 2, "val_check_interval": 4, "epochs": 4},
+    "accumulation": {"accumulate": 3, "every": 1, "scheduler": "onecycle", "epochs": 6},
+    "tensorboard": {"tensorboard": True, "every": 3, "callbacks": ["best and last"], "epochs": 6},
+}
+
+
+def campaign(zygote, folder, scenario, seed, num_kills):
+    """Kill a training *num_kills* times, then let it finish; return how many kills met a running process."""
+    assert zygote.train(folder / "warm-up", scenario) == 0
+    base = folder / "base"
+    assert zygote.train(base, scenario) == 0, (base / "log.txt").read_text()
+    alone_seconds = zygote.last_seconds
+    rng = random.Random(seed)
+    killed = folder / "killed"
+    met = 0
+    newest = -1
+    for _ in range(num_kills):
+        code = zygote.train(killed, scenario, settle=False, kill_after=rng.uniform(0.0, 0.7) * alone_seconds)
+        assert code in (0, -9), (killed / "log.txt").read_text()
+        met += code == -9
+        found = newest_verified(LocalStorage(killed / "checkpoints"))
+        step = found.step if found else -1
+        assert step >= newest, f"seed {seed}: the newest checkpoint went back from step {newest} to {step}"
+        newest = step
+        if code == 0:
+            break
+    assert zygote.train(killed, scenario) == 0, (killed / "log.txt").read_text()
+    assert_same_outcome(Outcome(base), Outcome(killed))
+    return met
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_few_random_kills(zygote, tmp_path, name):
+    """Up to five kills at random times."""
+    seed = 20 + list(SCENARIOS).index(name)
+    assert campaign(zygote, tmp_path, SCENARIOS[name], seed, 5) >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_many_random_kills(zygote, tmp_path, name, seed):
+    """More than a thousand kills over all seeds."""
+    campaign(zygote, tmp_path, SCENARIOS[name], 1000 + seed, 25)
