@@ -29,6 +29,12 @@ _DEFAULT_MAX_RESULTS: Final = 10
 Operation = Callable[[dict[str, Any], str], dict[str, Any]]
 
 
+def _implementation(operations: dict[str, Operation], name: str) -> Operation:
+    if name not in operations:
+        raise UnknownOperationException(f"The local platform has no operation {name!r}, only {', '.join(operations)}.")
+    return operations[name]
+
+
 class Api:
     """SageMaker: Create, Describe, List and StopTrainingJob over the jobs of one platform."""
 
@@ -57,10 +63,7 @@ class Api:
         Raises:
             WireError: It is refused.
         """
-        implementation = self._operations.get(operation)
-        if implementation is None:
-            known = ", ".join(self._operations)
-            raise UnknownOperationException(f"The local platform has no operation {operation!r}, only {known}.")
+        implementation = _implementation(self._operations, operation)
         return implementation(validate("sagemaker", operation, body), region)
 
     def find(self, name: str) -> Job:
@@ -192,10 +195,7 @@ class LogsApi:
         Raises:
             WireError: It is refused.
         """
-        implementation = self._operations.get(operation)
-        if implementation is None:
-            known = ", ".join(self._operations)
-            raise UnknownOperationException(f"The local platform has no operation {operation!r}, only {known}.")
+        implementation = _implementation(self._operations, operation)
         request = validate("logs", operation, body)
         group = request.get("logGroupName") or request.get("logGroupIdentifier", "")
         streams = self._reader.streams()

@@ -1,0 +1,155 @@
+"""The index source of a loader, with a position that can be saved and drawn to again."""
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+import xxhash
+from torch.utils.data import Sampler
+
+from spotproof.checkpoint.generators import generator_state, set_generator_state
+from spotproof.checkpoint.rng import pack_rng, unpack_rng
+
+__all__ = ["OrderMismatch", "TrackedSampler"]
+
+OrderMismatch = Callable[[str], None]
+"""Called with words for a person when the order that is drawn now is not the order of the interrupted pass."""
+
+_NO_DIGEST = 0
+
+
+class TrackedSampler(Sampler[Any]):
+    """The loader's index source, with a position. Lives in the main process; torch draws from it ahead of time."""
+
+    def __init__(self, inner: Any, on_mismatch: OrderMismatch | None) -> None:
+        self._inner = inner
+        self._on_mismatch = on_mismatch
+        self._resume: tuple[dict[str, Any], int] | None = None
+        self.start_pass()
+
+    def start_pass(self) -> None:
+        self._first_draw: dict[str, Any] | None = None
+        self._consumed = 0
+        self._digest = _NO_DIGEST
+        self._drawn: deque[int] = deque()
+
+    def __len__(self) -> int:
+        return len(self._inner)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_inner":
+            raise AttributeError(name)
+        return getattr(self._inner, name)  # set_epoch, sampler, batch_size, …
+
+    def resume(self, state: dict[str, Any], leading: int) -> None:
+        self._resume = (state, leading)
+
+    def consumed_one(self) -> None:
+        self._digest = _rolled(self._digest, self._drawn.popleft())
+        self._consumed += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        if self._resume is not None:  # the iterator was made, but nothing was drawn from it yet
+            state, _ = self._resume
+            return {name: state[name] for name in ("first_draw", "consumed", "digest", "in_flight")}
+        return {
+            "first_draw": self._first_draw,
+            "consumed": self._consumed,
+            "digest": self._digest,
+            "in_flight": list(self._drawn),
+        }
+
+    def __iter__(self) -> Iterator[Any]:
+        # A generator: its body runs at the first draw, as that of torch's own random sampler does.
+        resume, self._resume = self._resume, None
+        self.start_pass()
+        if resume is None or resume[0]["first_draw"] is None:
+            self._first_draw = {"rng": pack_rng(), "sampler": _capture(self._inner)}
+            yield from self._drawing(iter(self._inner))
+            return
+        state, leading = resume
+        for _ in range(leading):
+            yield []  # gives workers the same share of the batches as in the interrupted pass
+        self._first_draw = state["first_draw"]
+        source, in_flight = self._replay(state)
+        for indices in in_flight:
+            self._drawn.append(_hashed(indices))
+            yield indices
+        yield from self._drawing(source)
+
+    def _replay(self, state: dict[str, Any]) -> tuple[Iterator[Any], list[Any]]:
+        """Draw the order again up to where the interrupted pass had drawn it; return what follows, and what of it had
+        been drawn but not handed out. Leaves the generators as they were: this happens whenever torch first draws."""
+        current = pack_rng()
+        unpack_rng(state["first_draw"]["rng"])
+        _restore(self._inner, state["first_draw"]["sampler"])
+        source = iter(self._inner)
+        for indices in islice(source, state["consumed"]):
+            self._digest = _rolled(self._digest, _hashed(indices))
+            self._consumed += 1
+        in_flight = list(islice(source, len(state["in_flight"])))
+        unpack_rng(current)
+        if (self._consumed, self._digest) != (state["consumed"], state["digest"]):
+            self._mismatch(
+                f"the {state['consumed']} batches already trained on could not be drawn again in their order"
+            )
+            self._consumed, self._digest = state["consumed"], state["digest"]
+        elif [_hashed(indices) for indices in in_flight] != state["in_flight"]:
+            self._mismatch("batches that were already prepared could not be drawn again in their order")
+        return source, in_flight
+
+    def _drawing(self, source: Iterator[Any]) -> Iterator[Any]:
+        for indices in source:
+            self._drawn.append(_hashed(indices))
+            yield indices
+
+    def _mismatch(self, what: str) -> None:
+        if self._on_mismatch is not None:
+            source = type(getattr(self._inner, "sampler", self._inner)).__name__
+            self._on_mismatch(
+                f"The data order is not the one of the interrupted run: {what}. The sampler ({source}) or the data set "
+                "does not depend on the random-number generators alone, or has changed. Give the sampler state_dict "
+                "and load_state_dict, or let it draw from a seeded generator."
+            )
+
+
+def _hashed(indices: Any) -> int:
+    return xxhash.xxh3_64_intdigest(repr(indices).encode())
+
+
+def _rolled(digest: int, batch: int) -> int:
+    return xxhash.xxh3_64_intdigest(digest.to_bytes(8, "little") + batch.to_bytes(8, "little"))
+
+
+def _capture(sampler: Any) -> dict[str, Any]:
+    """Return what the order depends on besides the global generators: the sampler's own generators and plain values."""
+    if hasattr(sampler, "state_dict") and hasattr(sampler, "load_state_dict"):
+        return {"state": sampler.state_dict()}
+    found: dict[str, Any] = {}
+    for name, value in getattr(sampler, "__dict__", {}).items():
+        if isinstance(value, (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)):
+            found[name] = {"generator": generator_state(value)}
+        elif isinstance(value, Sampler) or name in ("sampler", "batch_sampler"):
+            found[name] = {"nested": _capture(value)}
+        elif type(value) in (int, float, bool, str, type(None)):
+            found[name] = {"value": value}
+    return {"attributes": found}
+
+
+def _restore(sampler: Any, captured: dict[str, Any]) -> None:
+    if "state" in captured:
+        sampler.load_state_dict(captured["state"])
+        return
+    for name, entry in captured["attributes"].items():
+        ((kind, state),) = entry.items()
+        target = getattr(sampler, name, None)
+        if kind == "generator":
+            set_generator_state(target, state)
+        elif kind == "nested":
+            _restore(target, state)
+        elif kind == "value":
+            vars(sampler)[name] = state
