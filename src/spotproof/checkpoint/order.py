@@ -79,6 +79,17 @@ class _Resumable:
 
     def __iter__(self) -> Iterator[Any]:
         state, self._to_resume = self._to_resume, None
+        if state is None:
+            return self._iterator_from(None)
+        # Starting the interrupted pass again draws what was drawn then; it is not to be drawn a second time from the
+        # generators that the program goes on with, whether those were restored before or will be later.
+        current = pack_rng()
+        try:
+            return self._iterator_from(state)
+        finally:
+            unpack_rng(current)
+
+    def _iterator_from(self, state: dict[str, Any] | None) -> Iterator[Any]:
         keeps_workers = self.persistent_workers and self._iterator is not None
         if not keeps_workers:
             self._worker_rng = {}
