@@ -27,7 +27,7 @@ check: .venv/.dev-installed
 	@echo "ruff format"; $(BIN)/ruff format --check --quiet .
 	@echo "ruff check"; $(BIN)/ruff check --quiet .
 	@echo "mypy --strict"; $(BIN)/mypy
-	@echo "import rules"; $(BIN)/lint-imports
+	@echo "import rules"; $(BIN)/lint-imports --no-logo
 
 test: check
 	@$(BIN)/python -m pytest -m "not slow and not aws"
