@@ -1,5 +1,7 @@
 """Killed anywhere by SIGKILL, a training ends as an undisturbed one: every step, metric and validation, bit for bit."""
 
+import json
+
 import pytest
 
 from conftest import Outcome, assert_same_outcome
@@ -210,6 +212,23 @@ def test_data_without_a_position_is_said_and_still_resumed(zygote, tmp_path):
     assert "position in the training data (Stream) can't be saved" in log
     assert "state_dict and load_state_dict" in log
     assert resumed_steps(tmp_path) == [15]
+
+
+def test_a_plain_lightning_checkpoint_still_resumes(zygote, tmp_path):
+    """The user's own ModelCheckpoint file, given as ckpt_path, goes on at its place in the data."""
+    scenario = {"callbacks": ["every fifth step"]}
+    base, other = tmp_path / "base", tmp_path / "other"
+    assert zygote.train(base, scenario, kill={"point": "training_step", "step": 8}) == -9
+    seen = [json.loads(line) for line in (base / "trace.jsonl").read_text().splitlines()]
+    other.mkdir()
+    (base / "best").rename(other / "best")
+
+    assert zygote.train(other, scenario, mutate="lightning_ckpt") == 0, (other / "log.txt").read_text()
+
+    goes_on = [json.loads(line) for line in (other / "trace.jsonl").read_text().splitlines()]
+    ids = {(entry[1], entry[2]): entry[3] for entry in seen if entry[0] == "batch"}
+    assert goes_on[0][:3] == ["batch", 0, 5]
+    assert goes_on[0][3] == ids[0, 5]
 
 
 def test_starting_over_in_a_used_folder_is_refused(zygote, tmp_path):

@@ -215,6 +215,7 @@ def extra_callbacks(scenario, folder):
         "best and last": lambda: ModelCheckpoint(
             folder / "best", "{epoch}-{step}", "val_loss", save_top_k=2, enable_version_counter=False
         ),
+        "every fifth step": lambda: ModelCheckpoint(folder / "best", every_n_train_steps=5, save_top_k=1),
         "learning rates": LearningRateMonitor,
         "moving average": lambda: EMAWeightAveraging(decay=0.9),
         "stochastic average": lambda: StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1),
@@ -262,7 +263,7 @@ def train(request):
         log_every_n_steps=1,
         enable_progress_bar=False,
         enable_model_summary=False,
-        enable_checkpointing="best and last" in scenario.get("callbacks", []),
+        enable_checkpointing={"best and last", "every fifth step"} & set(scenario.get("callbacks", [])) != set(),
         accumulate_grad_batches=scenario.get("accumulate", 1),
         val_check_interval=scenario.get("val_check_interval", 1.0),
         default_root_dir=folder,
@@ -270,7 +271,11 @@ def train(request):
         **scenario.get("trainer", {}),
     )
     ckpt_path = None if request.get("mutate") in ("no_callback", "no_ckpt_path") else spot.latest()
-    trainer.fit(model, train_loader, val_loader, ckpt_path=ckpt_path)
+    options = {}
+    if request.get("mutate") == "lightning_ckpt":
+        ckpt_path = next((folder / "best").iterdir())
+        options["weights_only"] = False  # this one holds an Opaque
+    trainer.fit(model, train_loader, val_loader, ckpt_path=ckpt_path, **options)
     state = {"model": model.state_dict(), "optimizer": trainer.optimizers[0].state_dict(), "rng": torch.rand(4)}
     if isinstance(trainer.checkpoint_callback, ModelCheckpoint):
         best = trainer.checkpoint_callback.best_k_models

@@ -108,6 +108,8 @@ class FitHooks:
             RngState().load_state_dict(self.rng_of_finished_run)
         elif self.loader_states:
             combined._load_state_dicts(self.loader_states)
+        else:  # a plain Lightning checkpoint, or none
+            type(self._fit_loop)._load_combined_loader_states(self._fit_loop)
 
 
 def dump_checkpoint(trainer: "pl.Trainer") -> dict[str, Any]:
