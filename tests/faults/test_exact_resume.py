@@ -3,8 +3,10 @@
 import json
 
 import pytest
+import torch
 
 from conftest import Outcome, assert_same_outcome
+from spotproof.checkpoint import Checkpointer, newest_verified
 from spotproof.checkpoint.journal import read_events
 from spotproof.events import Resumed
 from spotproof.storage import LocalStorage
@@ -237,6 +239,24 @@ def test_starting_over_in_a_used_folder_is_refused(zygote, tmp_path):
 
     assert zygote.train(tmp_path, SCENARIOS["plain"], mutate="no_ckpt_path") == 1
     assert "Pass ckpt_path=spot.latest()" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_state_that_turns_unsafe_late_does_not_end_the_training(zygote, tmp_path):
+    """After some good saves training goes on, with a warning, and the newest good checkpoint stays."""
+    assert zygote.train(tmp_path, {"unsafe_from": 20}) == 0, (tmp_path / "log.txt").read_text()
+
+    assert "Step 21 is not saved. The state holds a __main__.Opaque" in (tmp_path / "log.txt").read_text()
+    assert newest_verified(LocalStorage(tmp_path / "checkpoints")).step == 18
+
+
+def test_checkpoints_of_another_program_are_not_taken(zygote, tmp_path):
+    """A folder that a plain loop wrote to is refused by name."""
+    other = Checkpointer(tmp_path / "checkpoints")
+    other.register("model", torch.nn.Linear(1, 1))
+    other.save(5, wait=True)
+
+    assert zygote.train(tmp_path, {}) == 1
+    assert "holds no Lightning training, only model" in (tmp_path / "log.txt").read_text()
 
 
 def test_a_state_that_could_not_be_read_back_is_refused_at_once(zygote, tmp_path):

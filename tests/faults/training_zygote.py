@@ -116,7 +116,7 @@ class Model(pl.LightningModule):
         self.trace("epoch", self.current_epoch, metrics)
 
     def on_save_checkpoint(self, checkpoint):
-        if self.scenario.get("unsafe"):
+        if self.scenario.get("unsafe") or self.global_step >= self.scenario.get("unsafe_from", 10**9):
             checkpoint["mine"] = Opaque()
 
     def configure_optimizers(self):

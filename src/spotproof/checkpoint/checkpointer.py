@@ -80,6 +80,7 @@ class Checkpointer:
         self._journal: Journal | None = None
         self._resumed_from: Manifest | None = None
         self._rejected: dict[int, str] = {}
+        self._is_postponed = False
 
     def register(self, name: str, stateful: Stateful) -> None:
         """Make *stateful* part of every later save and restore, under *name*.
@@ -205,9 +206,12 @@ class Checkpointer:
         if writer.conflict is not None:
             raise writer.conflict
         if writer.is_busy:
-            self.record(SavePostponed(attempt=self.begin(), step=step))
+            if not self._is_postponed:
+                self._is_postponed = True
+                self.record(SavePostponed(attempt=self.begin(), step=step))
             return False
         writer.submit(step, self._staged(), meta or {})
+        self._is_postponed = False
         if wait:
             writer.wait()
             if writer.conflict is not None:

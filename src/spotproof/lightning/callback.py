@@ -14,8 +14,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from spotproof.checkpoint import Checkpointer, Manifest, RngState, read_manifest
 from spotproof.checkpoint.interval import SaveSchedule, auto_interval_seconds
 from spotproof.checkpoint.journal import mean_uptime_seconds
+from spotproof.checkpoint.restore import read_trees
 from spotproof.contract import ENV_JOB_NAME, ENV_PROGRESS_SECONDS, EXIT_INTERRUPTED
-from spotproof.errors import SpecError
+from spotproof.errors import ResumeMismatch, SpecError, UnsafeState
 from spotproof.events import AttemptEnded, NoticeReceived, PhaseEntered, Progress, Resumed, Warned, progress_line
 from spotproof.lightning import _private as private
 from spotproof.lightning._attributes import ChangedAttributes
@@ -23,6 +24,7 @@ from spotproof.lightning._io import SpotCheckpointIO
 from spotproof.lightning._notice import Notice
 from spotproof.lightning._place import default_dirpath
 from spotproof.lightning._run import LightningRun, logger_versions
+from spotproof.storage import open_storage
 
 __all__ = ["SpotCheckpoint"]
 
@@ -77,6 +79,7 @@ class SpotCheckpoint(Callback):
         self._load_seconds = 0.0
         self._has_trained = False
         self._has_ended = False
+        self._num_saves = 0
         self._reported_step = -1
         self._printed_at = -math.inf
         self._mean_uptime_seconds = 0.0
@@ -122,13 +125,22 @@ class SpotCheckpoint(Callback):
         if self._offered is not None:
             # Before other callbacks look where the logger writes: ModelCheckpoint's folder follows it.
             meta = self._offered.meta
-            self._continue_loggers(trainer, meta["loggers"], meta["logged_steps"])
+            self._continue_loggers(trainer, meta.get("loggers", []), meta.get("logged_steps", 0))
 
     def _load(self, path: str) -> dict[str, Any]:
         began = time.perf_counter()
-        manifest = read_manifest(self._checkpointer.storage, path.rpartition("/")[2])
-        checkpoint: dict[str, Any] = self._checkpointer.read(manifest)["lightning"]
+        folder, _, key = path.rpartition("/")
+        is_own = open_storage(folder).url == self._checkpointer.storage.url
+        storage = self._checkpointer.storage if is_own else open_storage(folder)
+        manifest = read_manifest(storage, key)
+        trees = self._checkpointer.read(manifest) if is_own else read_trees(storage, manifest)
+        if "lightning" not in trees:
+            raise ResumeMismatch(
+                f"{path} holds no Lightning training, only {', '.join(sorted(trees))}.",
+                do="Resume it with the program that wrote it, or give this training a folder of its own.",
+            )
         self._load_seconds = time.perf_counter() - began
+        checkpoint: dict[str, Any] = trees["lightning"]
         return checkpoint
 
     def on_load_checkpoint(
@@ -239,7 +251,17 @@ class SpotCheckpoint(Callback):
             "loggers": logger_versions(trainer),
             "logged_steps": private.logged_steps(trainer),
         }
-        if self._checkpointer.save(step, meta=meta, wait=wait):
+        try:
+            is_saved = self._checkpointer.save(step, meta=meta, wait=wait)
+        except UnsafeState as err:
+            if self._num_saves < 2:
+                raise
+            # Training has come far on states that could be saved: it goes on, and the newest checkpoint stays.
+            self._schedule.saved(step, now)
+            self._warn(f"Step {step} is not saved. {err}")
+            return
+        if is_saved:
+            self._num_saves += 1
             stall = time.perf_counter() - began
             self._schedule.saved(step, now)
             writer = self._checkpointer.writer
