@@ -419,7 +419,8 @@ def test_names_are_unique_and_lists_are_paged(quiet_rig: Rig, tmp_path):
     assert found == [["list-2", "list-1"], ["list-0"]]
     completed = quiet_rig.sagemaker.list_training_jobs(StatusEquals="Completed", NameContains="list-")
     assert len(completed["TrainingJobSummaries"]) == 3
-    assert quiet_rig.sagemaker.list_training_jobs(StatusEquals="Failed")["TrainingJobSummaries"] == []
+    failed = quiet_rig.sagemaker.list_training_jobs(StatusEquals="Failed", NameContains="list-")
+    assert failed["TrainingJobSummaries"] == []
 
 
 @pytest.mark.parametrize(

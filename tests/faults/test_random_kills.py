@@ -16,8 +16,12 @@ SCENARIOS = {
 }
 
 
-def campaign(zygote, folder, scenario, seed, num_kills):
-    """Kill a training *num_kills* times, then let it finish; return how many kills met a running process."""
+def campaign(zygote, folder, scenario, seed, num_kills, share=0.7):
+    """Kill a training *num_kills* times, then let it finish; return how many kills met a running process.
+
+    Each kill falls within *share* of the time that the training took undisturbed, just before.
+    """
+    folder.mkdir(exist_ok=True)
     assert zygote.train(folder / "warm-up", scenario) == 0
     base = folder / "base"
     assert zygote.train(base, scenario) == 0, (base / "log.txt").read_text()
@@ -27,7 +31,7 @@ def campaign(zygote, folder, scenario, seed, num_kills):
     met = 0
     newest = -1
     for _ in range(num_kills):
-        code = zygote.train(killed, scenario, settle=False, kill_after=rng.uniform(0.0, 0.7) * alone_seconds)
+        code = zygote.train(killed, scenario, settle=False, kill_after=rng.uniform(0.0, share) * alone_seconds)
         assert code in (0, -9), (killed / "log.txt").read_text()
         met += code == -9
         found = newest_verified(LocalStorage(killed / "checkpoints"))
@@ -45,7 +49,10 @@ def campaign(zygote, folder, scenario, seed, num_kills):
 def test_a_few_random_kills(zygote, tmp_path, name):
     """Up to five kills at random times."""
     seed = 20 + list(SCENARIOS).index(name)
-    assert campaign(zygote, tmp_path, SCENARIOS[name], seed, 5) >= 1
+    for share in (0.7, 0.3, 0.1, 0.03):  # on a machine whose speed changes, all five may come too late
+        if campaign(zygote, tmp_path / str(share), SCENARIOS[name], seed, 5):
+            return
+    pytest.fail("no kill met a running training")
 
 
 @pytest.mark.slow
