@@ -1,7 +1,6 @@
 """SpotCheckpoint: the one line that makes a Lightning training survive a kill at any instant, bit for bit."""
 
 import logging
-import math
 import os
 import time
 from typing import Any, Literal
@@ -9,20 +8,19 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 
 from spotproof.checkpoint import Checkpointer, Manifest, RngState, read_manifest
 from spotproof.checkpoint.interval import SaveSchedule, auto_interval_seconds
 from spotproof.checkpoint.journal import mean_uptime_seconds
-from spotproof.checkpoint.restore import read_trees
-from spotproof.contract import ENV_JOB_NAME, ENV_PROGRESS_SECONDS, EXIT_INTERRUPTED
+from spotproof.checkpoint.restore import read_state
 from spotproof.errors import ResumeMismatch, SpecError, UnsafeState
-from spotproof.events import AttemptEnded, NoticeReceived, PhaseEntered, Progress, Resumed, Warned, progress_line
+from spotproof.events import Resumed, Warned
 from spotproof.lightning import _private as private
 from spotproof.lightning._attributes import ChangedAttributes
+from spotproof.lightning._departure import Departure
 from spotproof.lightning._io import SpotCheckpointIO
-from spotproof.lightning._notice import Notice
 from spotproof.lightning._place import default_dirpath
+from spotproof.lightning._progress import ProgressReport
 from spotproof.lightning._run import LightningRun, logger_versions
 from spotproof.storage import open_storage
 
@@ -69,7 +67,8 @@ class SpotCheckpoint(Callback):
         self._schedule = SaveSchedule(every_n_steps=every_n_steps, every_n_seconds=every_n_seconds)
         config = {"dirpath": self.dirpath, "every_n_steps": every_n_steps, "every_n_seconds": every_n_seconds}
         self._checkpointer = Checkpointer(self.dirpath, keep=keep, config=config)
-        self._notice = Notice()
+        self._departure = Departure(self._checkpointer)
+        self._progress = ProgressReport(self._checkpointer)
         self._hooks: private.FitHooks | None = None
         self._run: LightningRun | None = None
         self._resumed: dict[str, Any] | None = None
@@ -78,10 +77,7 @@ class SpotCheckpoint(Callback):
         self._loggers_continue = False
         self._load_seconds = 0.0
         self._has_trained = False
-        self._has_ended = False
         self._num_saves = 0
-        self._reported_step = -1
-        self._printed_at = -math.inf
         self._mean_uptime_seconds = 0.0
 
     def latest(self) -> str | None:
@@ -118,9 +114,9 @@ class SpotCheckpoint(Callback):
             self._run = LightningRun()
             self._checkpointer.register("lightning", self._run)
         self._run.trainer = trainer
-        self._has_trained = self._has_ended = False
+        self._has_trained = False
         self._resumed = None
-        self._notice.install()
+        self._departure.start()
         self._loggers_continue = False
         if self._offered is not None:
             # Before other callbacks look where the logger writes: ModelCheckpoint's folder follows it.
@@ -133,7 +129,7 @@ class SpotCheckpoint(Callback):
         is_own = open_storage(folder).url == self._checkpointer.storage.url
         storage = self._checkpointer.storage if is_own else open_storage(folder)
         manifest = read_manifest(storage, key)
-        trees = self._checkpointer.read(manifest) if is_own else read_trees(storage, manifest)
+        trees = self._checkpointer.read(manifest) if is_own else read_state(storage, manifest).decoded()
         if "lightning" not in trees:
             raise ResumeMismatch(
                 f"{path} holds no Lightning training, only {', '.join(sorted(trees))}.",
@@ -195,8 +191,8 @@ class SpotCheckpoint(Callback):
 
     def on_train_start(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule") -> None:
         """Say where training begins, and keep SIGTERM for the safe points."""
-        self._notice.hold()
-        self._report_progress(trainer)
+        self._departure.notice.hold()
+        self._progress.tell(trainer)
         if self._resumed is not None and self._resumed["between"] == "end":
             self._restore_attributes()
 
@@ -208,9 +204,10 @@ class SpotCheckpoint(Callback):
             self._start(trainer, step)
         if not private.is_between_optimizer_steps(trainer):
             return
-        if self._notice.signal is not None:
-            self._leave(trainer, step)
         now = time.monotonic()
+        if self._departure.is_wanted:
+            is_saved = step == self._schedule.last_step
+            self._departure.leave(step, None if is_saved else lambda: self._save(trainer, step, now, wait=True))
         if self._schedule.is_due(step, now) and step != self._schedule.last_step:
             self._save(trainer, step, now)
 
@@ -270,51 +267,19 @@ class SpotCheckpoint(Callback):
                     stall, writer.last_durable_seconds, self._mean_uptime_seconds
                 )
 
-    def _leave(self, trainer: "pl.Trainer", step: int) -> None:
-        assert self._notice.signal is not None
-        attempt = self._checkpointer.begin()
-        self._checkpointer.record(NoticeReceived(attempt=attempt, signal=self._notice.signal.name, step=step))
-        if step != self._schedule.last_step:
-            self._save(trainer, step, time.monotonic(), wait=True)
-        self._checkpointer.wait()
-        self._end("notice", step)
-        log.warning("%s: step %d is saved, leaving.", self._notice.signal.name, step)
-        raise SystemExit(EXIT_INTERRUPTED)
-
     def on_train_batch_end(
         self, trainer: "pl.Trainer", pl_module: "pl.LightningModule", outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Report the step as soon as it is done; a save waits for the safe point."""
-        if trainer.global_step != self._reported_step:
-            self._report_progress(trainer)
-
-    @rank_zero_only
-    def _report_progress(self, trainer: "pl.Trainer") -> None:
-        self._reported_step = trainer.global_step
-        wanted = os.environ.get(ENV_PROGRESS_SECONDS)
-        now = time.monotonic()
-        if now - self._printed_at < (float(wanted) if wanted else 1.0):
-            return
-        self._printed_at = now
-        event = Progress(attempt=self._checkpointer.begin(), step=trainer.global_step, epoch=trainer.current_epoch)
-        self._checkpointer.record(event)
-        if wanted or ENV_JOB_NAME in os.environ:
-            # The platform reads this as a metric, and the log outlives the machine.
-            print(progress_line(event), flush=True)  # noqa: T201
+        self._progress.batch_done(trainer)
 
     def on_validation_start(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule") -> None:
         """Note the phase."""
-        self._enter(trainer, "validate")
+        self._progress.enter(trainer, "validate")
 
     def on_validation_end(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule") -> None:
         """Note the phase."""
-        self._enter(trainer, "train")
-
-    def _enter(self, trainer: "pl.Trainer", phase: str) -> None:
-        if trainer.training or (trainer.validating and not trainer.sanity_checking):
-            attempt = self._checkpointer.attempt
-            if attempt is not None:
-                self._checkpointer.record(PhaseEntered(attempt=attempt, phase=phase, step=trainer.global_step))
+        self._progress.enter(trainer, "train")
 
     # -- end ---------------------------------------------------------------------------------------------------------
 
@@ -322,13 +287,13 @@ class SpotCheckpoint(Callback):
         """Training is complete and every hook has run: what is saved now is the result."""
         step = trainer.global_step
         self._save(trainer, step, time.monotonic(), wait=True, between="end")
-        self._end("finished", step)
+        self._departure.tell_end("finished", step)
 
     def on_exception(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule", exception: BaseException) -> None:
         """Let a save under way become durable; what was trained since is lost, as in a kill."""
         if self._checkpointer.attempt is not None and not isinstance(exception, SystemExit):
             self._checkpointer.wait()
-            self._end("error", trainer.global_step)
+            self._departure.tell_end("error", trainer.global_step)
         self._detach()
 
     def teardown(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule", stage: str) -> None:
@@ -340,16 +305,11 @@ class SpotCheckpoint(Callback):
                 self._restore_attributes()
                 RngState().load_state_dict(self._resumed["rng"])
             self._checkpointer.close()
-            self._end("finished", trainer.global_step)  # also if there was nothing left to train
+            self._departure.tell_end("finished", trainer.global_step)  # also if there was nothing left to train
             self._detach()
 
-    def _end(self, outcome: str, step: int) -> None:
-        if not self._has_ended:
-            self._has_ended = True
-            self._checkpointer.record(AttemptEnded(attempt=self._checkpointer.begin(), outcome=outcome, step=step))
-
     def _detach(self) -> None:
-        self._notice.remove()
+        self._departure.stop()
         if self._hooks is not None:
             self._hooks.remove()
             self._hooks = None
