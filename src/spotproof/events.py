@@ -31,6 +31,7 @@ __all__ = [
     "Resumed",
     "SaveFailed",
     "SavePostponed",
+    "SaveStalled",
     "Warned",
     "event_file",
     "parse_events",
@@ -122,6 +123,17 @@ class SavePostponed(Event):
 
     kind: ClassVar[str] = "save_postponed"
     step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaveStalled(Event):
+    """A save takes much longer than usual; until it is through, nothing newer is safe."""
+
+    kind: ClassVar[str] = "save_stalled"
+    step: int
+    """Where the next save would have been made."""
+    seconds: float
+    """How long it has been under way."""
 
 
 @dataclass(frozen=True, kw_only=True)

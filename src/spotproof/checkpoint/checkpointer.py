@@ -11,20 +11,25 @@ from typing import Any, Protocol
 import torch
 
 from spotproof._version import __version__
-from spotproof.checkpoint.choose import newest_verified
+from spotproof.checkpoint.choose import newest
 from spotproof.checkpoint.journal import Journal, recorded_attempts
 from spotproof.checkpoint.manifest import Manifest
-from spotproof.checkpoint.restore import read_trees
+from spotproof.checkpoint.restore import ReadState, read_state
 from spotproof.checkpoint.stage import StagedState, Stager
 from spotproof.checkpoint.tree import TreeEncoder
+from spotproof.checkpoint.unchanging import Unchanging
 from spotproof.checkpoint.writer import Writer
 from spotproof.errors import CheckpointDamaged, ResumeMismatch, SpecError
-from spotproof.events import AttemptStarted, CheckpointRejected, Event, Resumed, SavePostponed
+from spotproof.events import AttemptStarted, CheckpointRejected, Event, Resumed, SavePostponed, SaveStalled
 from spotproof.storage import open_storage
 
 __all__ = ["Checkpointer", "Stateful"]
 
 log = logging.getLogger(__name__)
+
+_STALLED_SECONDS = 60.0
+_STALLED_FACTOR = 10
+"""A save is called stalled when it has taken this many times what the one before took, and a minute at least."""
 
 
 class Stateful(Protocol):
@@ -75,12 +80,15 @@ class Checkpointer:
         self._keep = keep
         self._config = {"keep": keep, **(config or {})}
         self._statefuls: dict[str, Stateful] = {}
-        self._stager = Stager()
+        self._unchanging = Unchanging()
+        self._stager = Stager(self._unchanging)
         self._writer: Writer | None = None
         self._journal: Journal | None = None
         self._resumed_from: Manifest | None = None
         self._rejected: dict[int, str] = {}
+        self._read_ahead: tuple[Manifest, ReadState] | None = None
         self._is_postponed = False
+        self._is_stalled = False
 
     def register(self, name: str, stateful: Stateful) -> None:
         """Make *stateful* part of every later save and restore, under *name*.
@@ -102,19 +110,36 @@ class Checkpointer:
         """The background half; None before :meth:`begin`."""
         return self._writer
 
+    @property
+    def must_repeat(self) -> bool:
+        """Whether the last save was given up for a reason that a save at the next step boundary does not meet."""
+        return self._writer is not None and not self._writer.is_busy and self._writer.must_repeat
+
     def latest(self) -> Manifest | None:
-        """Return the newest checkpoint that verifies, or None; says which newer ones do not, and why."""
+        """Return the newest checkpoint that verifies, or None; says which newer ones do not, and why.
+
+        What was read to verify it is kept until :meth:`read` or the first save, so that a resume reads it once.
+        """
 
         def rejected(step: int, err: CheckpointDamaged) -> None:
             if self._rejected.get(step) != str(err):
                 log.warning("Checkpoint of step %d is passed over for the next older one: %s", step, err)
             self._rejected[step] = str(err)
 
-        return newest_verified(self.storage, rejected)
+        self._read_ahead = None
+        self._read_ahead = newest(self.storage, lambda manifest: read_state(self.storage, manifest), rejected)
+        return self._read_ahead[0] if self._read_ahead is not None else None
 
     def read(self, manifest: Manifest) -> dict[str, Any]:
-        """Return the state trees of a checkpoint, by registered name, and note that this run goes on from it."""
-        trees = read_trees(self.storage, manifest)
+        """Return the state trees of a checkpoint, by registered name, and note that this run goes on from it.
+
+        Raises:
+            CheckpointDamaged: A file does not verify.
+            ResumeMismatch: It holds something that this program can't read.
+        """
+        ahead, self._read_ahead = self._read_ahead, None
+        state = ahead[1] if ahead is not None and ahead[0] == manifest else read_state(self.storage, manifest)
+        trees = state.decoded()
         self._resumed_from = manifest
         return trees
 
@@ -171,6 +196,7 @@ class Checkpointer:
             self._writer = Writer(
                 self.storage,
                 self._journal,
+                self._unchanging,
                 run_id=run_id,
                 keep=self._keep,
                 resumed_from=newest,
@@ -201,22 +227,40 @@ class Checkpointer:
         self.begin()
         writer = self._writer
         assert writer is not None
+        self._read_ahead = None
         if wait:
             writer.wait()
         if writer.conflict is not None:
             raise writer.conflict
         if writer.is_busy:
-            if not self._is_postponed:
-                self._is_postponed = True
-                self.record(SavePostponed(attempt=self.begin(), step=step))
+            self._note_postponed(step, writer.busy_seconds, writer.last_durable_seconds)
             return False
         writer.submit(step, self._staged(), meta or {})
-        self._is_postponed = False
+        self._is_postponed = self._is_stalled = False
         if wait:
             writer.wait()
+            if writer.must_repeat:  # at rest now, and copied whole, there is nothing left that can have changed
+                self._unchanging.clear()
+                writer.submit(step, self._staged(), meta or {})
+                writer.wait()
             if writer.conflict is not None:
                 raise writer.conflict
         return True
+
+    def _note_postponed(self, step: int, busy_seconds: float, usual_seconds: float | None) -> None:
+        if not self._is_postponed:
+            self._is_postponed = True
+            self.record(SavePostponed(attempt=self.begin(), step=step))
+        if not self._is_stalled and busy_seconds > max(_STALLED_SECONDS, _STALLED_FACTOR * (usual_seconds or 0.0)):
+            self._is_stalled = True
+            self.record(SaveStalled(attempt=self.begin(), step=step, seconds=round(busy_seconds, 1)))
+            log.warning(
+                "A save to %s has been under way for %.0f s (the one before took %s). Until it is through, a reclaim "
+                "loses all that was trained since the checkpoint before. Check the disk or the network.",
+                self.storage.url,
+                busy_seconds,
+                f"{usual_seconds:.1f} s" if usual_seconds is not None else "no time yet: it is the first",
+            )
 
     def _staged(self) -> StagedState:
         began = time.perf_counter()
@@ -232,10 +276,9 @@ class Checkpointer:
             if collects:
                 gc.enable()
 
-    def wait(self) -> None:
-        """Return when no save is under way."""
-        if self._writer is not None:
-            self._writer.wait()
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return when no save is under way, or after *timeout* seconds; tell whether none is."""
+        return self._writer is None or self._writer.wait(timeout)
 
     def close(self) -> None:
         """Wait for a save under way. The object can be used again."""

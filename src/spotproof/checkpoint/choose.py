@@ -4,13 +4,24 @@ The platform may deliver files late, torn, in any order, or not at all. A checkp
 and the next older one is tried, in the same start.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import TypeVar
 
-from spotproof.checkpoint.manifest import MANIFEST_REGEX, Manifest, StoredFile, content_hash, parse_manifest
+from spotproof.checkpoint.manifest import (
+    MANIFEST_REGEX,
+    Manifest,
+    StoredFile,
+    content_hash,
+    manifest_key,
+    parse_manifest,
+)
+from spotproof.checkpoint.pack import read_pack
 from spotproof.errors import CheckpointDamaged
 from spotproof.storage import Storage
 
-__all__ = ["committed_steps", "newest_verified", "read_file", "read_manifest", "verify"]
+__all__ = ["check_sizes", "committed_steps", "newest", "newest_verified", "read_file", "read_manifest", "verify"]
+
+T = TypeVar("T")
 
 OnRejected = Callable[[int, CheckpointDamaged], None]
 
@@ -34,7 +45,7 @@ def read_manifest(storage: Storage, key: str) -> Manifest:
 
 
 def read_file(storage: Storage, file: StoredFile) -> bytes:
-    """Return the verified content of *file*.
+    """Return the verified content of *file*, which is named by the hash of its content.
 
     Raises:
         CheckpointDamaged: It is missing, cut short or altered.
@@ -54,13 +65,13 @@ def read_file(storage: Storage, file: StoredFile) -> bytes:
     return data
 
 
-def verify(storage: Storage, manifest: Manifest) -> None:
-    """Check every file of the checkpoint against its size and hash.
+def check_sizes(storage: Storage, manifest: Manifest) -> None:
+    """Check that every file is there in its size, which finds most damage without reading any.
 
     Raises:
-        CheckpointDamaged: One is missing, cut short or altered.
+        CheckpointDamaged: One is missing or cut short.
     """
-    for file in manifest.files:  # sizes first: a missing file is found without reading the others
+    for file in manifest.files:
         entry = storage.head(file.key)
         if entry is None:
             raise CheckpointDamaged(f"{file.key} is missing in {storage.url}.")
@@ -69,8 +80,19 @@ def verify(storage: Storage, manifest: Manifest) -> None:
                 f"{file.key} in {storage.url} has {entry.size_bytes} bytes of {file.size_bytes}.",
                 why="It was cut short.",
             )
-    for file in manifest.files:
-        read_file(storage, file)
+
+
+def verify(storage: Storage, manifest: Manifest) -> None:
+    """Check every file of the checkpoint against its size and hash.
+
+    Raises:
+        CheckpointDamaged: One is missing, cut short or altered.
+    """
+    check_sizes(storage, manifest)
+    for rank in manifest.ranks:
+        read_file(storage, rank.state)
+        for pack in rank.packs:
+            read_pack(storage, pack)
 
 
 def newest_verified(storage: Storage, on_rejected: OnRejected | None = None) -> Manifest | None:
@@ -79,20 +101,23 @@ def newest_verified(storage: Storage, on_rejected: OnRejected | None = None) -> 
     Args:
         storage: Where the checkpoints lie.
         on_rejected: Called with the step and the reason for each newer one that does not verify.
+
+    Raises:
+        ResumeMismatch: There is one of a format that this version can't read.
     """
-    return next(_verified(storage, on_rejected), None)
+    found = newest(storage, lambda manifest: verify(storage, manifest), on_rejected)
+    return found[0] if found is not None else None
 
 
-def _verified(storage: Storage, on_rejected: OnRejected | None) -> Iterator[Manifest]:
-    for entry in sorted(storage.list("step-"), key=lambda entry: entry.key, reverse=True):
-        match = MANIFEST_REGEX.fullmatch(entry.key)
-        if match is None:
-            continue
+def newest(
+    storage: Storage, check: Callable[[Manifest], T], on_rejected: OnRejected | None = None
+) -> tuple[Manifest, T] | None:
+    """Return the newest checkpoint for which *check* does not raise CheckpointDamaged, and what it returned."""
+    for step in committed_steps(storage):
         try:
-            manifest = read_manifest(storage, entry.key)
-            verify(storage, manifest)
+            manifest = read_manifest(storage, manifest_key(step))
+            return manifest, check(manifest)
         except CheckpointDamaged as err:
             if on_rejected is not None:
-                on_rejected(int(match[1]), err)
-            continue
-        yield manifest
+                on_rejected(step, err)
+    return None

@@ -51,12 +51,8 @@ def first_difference(
     if len(a.ranks) != len(b.ranks):
         return Difference("ranks", f"{len(a.ranks)} and {len(b.ranks)}")
     for rank, (files_a, files_b) in enumerate(zip(a.ranks, b.ranks, strict=True)):
-        tensors_a = {
-            t.name: t for pack in files_a.packs for t in pack.tensors if not _is_ignored(t.name, _NAMED_BY_PATHS)
-        }
-        tensors_b = {
-            t.name: t for pack in files_b.packs for t in pack.tensors if not _is_ignored(t.name, _NAMED_BY_PATHS)
-        }
+        tensors_a = {t.name: t for t in files_a.tensors if not _is_ignored(t.name, _NAMED_BY_PATHS)}
+        tensors_b = {t.name: t for t in files_b.tensors if not _is_ignored(t.name, _NAMED_BY_PATHS)}
         leaves_a = dict(_leaves(json.loads(read_file(storage_a, files_a.state)), ignore))
         leaves_b = dict(_leaves(json.loads(read_file(storage_b, files_b.state)), ignore))
         prefix = f"rank {rank}: " if len(a.ranks) > 1 else ""

@@ -1,8 +1,8 @@
 """The manifest: a checkpoint exists when this file does and everything it names verifies. Loads no torch.
 
 ``step-0000001200.json`` holds one JSON object: who wrote it (run, attempt), and per rank the state file and the
-packs, each with its size and content hash, and for every tensor its name, dtype, shape and content hash. Its own
-content is covered by ``digest``.
+packs, each with its size and hash, and for every tensor its name, dtype, shape, content hash and pack. Its own content
+is covered by ``digest``.
 """
 
 import json
@@ -13,39 +13,38 @@ from typing import Any
 
 import xxhash
 
-from spotproof.errors import CheckpointDamaged
+from spotproof.errors import CheckpointDamaged, ResumeMismatch
 
 __all__ = [
     "FORMAT",
     "MANIFEST_REGEX",
     "Manifest",
-    "Pack",
     "RankFiles",
     "StoredFile",
     "TensorEntry",
     "content_hash",
     "format_manifest",
     "manifest_key",
-    "pack_key",
     "parse_manifest",
     "state_key",
 ]
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST_REGEX = re.compile(r"step-(\d{10,})\.json")
 _FILE_REGEX = re.compile(r"packs/[0-9a-f]{32}\.(safetensors|state)")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """An immutable file whose name is the hash of its content."""
+    """An immutable file named by a hash: a state by that of its content, a pack by that of its header, which holds
+    the hashes of the rest."""
 
     key: str
     size_bytes: int
 
     @property
     def hash(self) -> str:
-        """Return the xxh3-128 of the content, in hex."""
+        """Return the xxh3-128 in the name, in hex."""
         return self.key.rpartition("/")[2].partition(".")[0]
 
 
@@ -59,15 +58,9 @@ class TensorEntry:
     """Torch's name without the prefix: ``float32``."""
     shape: tuple[int, ...]
     hash: str
-    """xxh3-128 of the tensor's bytes, in hex."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pack:
-    """A safetensors file and its tensors, in the order of the state tree's references."""
-
-    file: StoredFile
-    tensors: tuple[TensorEntry, ...]
+    """xxh3-128 of the tensor's bytes, in hex. The pack's header tells by it where they are."""
+    pack: int | None
+    """Which of the rank's packs holds them; None if there are no bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +68,10 @@ class RankFiles:
     """Everything one rank wrote."""
 
     state: StoredFile
-    packs: tuple[Pack, ...]
+    packs: tuple[StoredFile, ...]
+    """May hold more than this checkpoint needs: packs of older saves are used again."""
+    tensors: tuple[TensorEntry, ...]
+    """In the order of the state tree's references."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,22 +94,17 @@ class Manifest:
     @property
     def files(self) -> list[StoredFile]:
         """Return every file this checkpoint consists of, besides the manifest."""
-        return [file for rank in self.ranks for file in (rank.state, *(pack.file for pack in rank.packs))]
+        return [file for rank in self.ranks for file in (rank.state, *rank.packs)]
 
     @property
     def total_bytes(self) -> int:
-        """Return the size of the state."""
+        """Return the size of all files."""
         return sum(file.size_bytes for file in self.files)
 
 
 def manifest_key(step: int) -> str:
     """Return the key of the manifest of *step*."""
     return f"step-{step:010d}.json"
-
-
-def pack_key(digest: str) -> str:
-    """Return the key of the pack with content hash *digest*."""
-    return f"packs/{digest}.safetensors"
 
 
 def state_key(digest: str) -> str:
@@ -141,13 +132,8 @@ def format_manifest(manifest: Manifest) -> bytes:
         "ranks": [
             {
                 "state": _format_file(rank.state),
-                "packs": [
-                    {
-                        **_format_file(pack.file),
-                        "tensors": [[t.name, t.dtype, list(t.shape), t.hash] for t in pack.tensors],
-                    }
-                    for pack in rank.packs
-                ],
+                "packs": [_format_file(pack) for pack in rank.packs],
+                "tensors": [[t.name, t.dtype, list(t.shape), t.hash, t.pack] for t in rank.tensors],
             }
             for rank in manifest.ranks
         ],
@@ -159,19 +145,20 @@ def parse_manifest(data: bytes, key: str) -> Manifest:
     """Return the manifest that *data*, the content of *key*, holds.
 
     Raises:
-        CheckpointDamaged: It is cut short, altered, not a manifest, of a newer format, or not the one its name says.
+        CheckpointDamaged: It is cut short, altered, not a manifest, or not the one its name says.
+        ResumeMismatch: It is of another format. That is no damage: to pass over it would be to lose what it holds.
     """
     try:
         body = json.loads(data)
         digest = body.pop("digest")
+        if digest != _digest(body):  # first, and the same in every format: a flipped bit is no other format
+            raise CheckpointDamaged(f"{key} does not match its own checksum.", why="It was cut short or altered.")
         if body["format"] != FORMAT:
-            raise CheckpointDamaged(
+            raise ResumeMismatch(
                 f"{key} has format {body['format']}.",
                 why=f"This version of Spotproof reads format {FORMAT}.",
-                do="Resume with the version that wrote it.",
+                do="Resume with the version that wrote it, or give this run a folder of its own.",
             )
-        if digest != _digest(body):
-            raise CheckpointDamaged(f"{key} does not match its own checksum.", why="It was cut short or altered.")
         manifest = Manifest(
             step=body["step"],
             run_id=body["run_id"],
@@ -181,15 +168,10 @@ def parse_manifest(data: bytes, key: str) -> Manifest:
             ranks=tuple(
                 RankFiles(
                     state=_parse_file(rank["state"]),
-                    packs=tuple(
-                        Pack(
-                            file=_parse_file(pack),
-                            tensors=tuple(
-                                TensorEntry(name, dtype, tuple(shape), tensor_hash)
-                                for name, dtype, shape, tensor_hash in pack["tensors"]
-                            ),
-                        )
-                        for pack in rank["packs"]
+                    packs=tuple(_parse_file(pack) for pack in rank["packs"]),
+                    tensors=tuple(
+                        TensorEntry(name, dtype, tuple(shape), tensor_hash, pack)
+                        for name, dtype, shape, tensor_hash, pack in rank["tensors"]
                     ),
                 )
                 for rank in body["ranks"]

@@ -1,21 +1,53 @@
 """From a committed checkpoint back to state trees; every byte is verified on the way."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from spotproof.checkpoint.choose import read_file
-from spotproof.checkpoint.manifest import Manifest, Pack
+from spotproof.checkpoint.choose import check_sizes, read_file
+from spotproof.checkpoint.manifest import Manifest, RankFiles, StoredFile
+from spotproof.checkpoint.pack import read_pack
 from spotproof.checkpoint.tree import decode_tree
 from spotproof.errors import CheckpointDamaged, ResumeMismatch
 from spotproof.storage import Storage
 
-__all__ = ["read_trees"]
+__all__ = ["ReadState", "read_state"]
+
+_NUM_READERS = 2
 
 
-def read_trees(storage: Storage, manifest: Manifest, *, rank: int = 0) -> dict[str, Any]:
-    """Return the state trees of *rank*, by the names they were registered under; tensors are on the CPU.
+@dataclass(frozen=True, slots=True)
+class ReadState:
+    """The verified content of a checkpoint, in memory."""
+
+    key: str
+    trees: dict[str, Any]
+    """JSON values, by the names they were registered under."""
+    tensors: list[torch.Tensor]
+    """On the CPU, in the order of the trees' references."""
+
+    def decoded(self) -> dict[str, Any]:
+        """Return the state trees.
+
+        Raises:
+            ResumeMismatch: They hold something that this program can't read.
+        """
+        try:
+            return {name: decode_tree(tree, self.tensors) for name, tree in self.trees.items()}
+        except Exception as err:  # its bytes are whole, so what is wrong is who reads it
+            raise ResumeMismatch(
+                f"{self.key} holds something that this program can't read.",
+                why=f"{err!r}.",
+                do="Resume with the versions that wrote it, and allow the types it allowed "
+                "(torch.serialization.add_safe_globals) before the checkpoint is loaded.",
+            ) from err
+
+
+def read_state(storage: Storage, manifest: Manifest, *, rank: int = 0) -> ReadState:
+    """Return the state of *rank*. Packs are read and verified side by side, each tensor into memory of its own.
 
     Raises:
         CheckpointDamaged: A file does not verify.
@@ -26,30 +58,39 @@ def read_trees(storage: Storage, manifest: Manifest, *, rank: int = 0) -> dict[s
             f"Checkpoint {manifest.key} was written by {len(manifest.ranks)} processes; this is rank {rank}.",
             do="Resume with the number of processes that wrote it.",
         )
+    check_sizes(storage, manifest)
     files = manifest.ranks[rank]
-    tensors: list[torch.Tensor] = []
-    for pack in files.packs:
-        tensors.extend(_read_pack(storage, pack))
     trees: dict[str, Any] = json.loads(read_file(storage, files.state))
-    return {name: decode_tree(tree, tensors) for name, tree in trees.items()}
+    return ReadState(manifest.key, trees, _read_tensors(storage, files))
 
 
-def _read_pack(storage: Storage, pack: Pack) -> list[torch.Tensor]:
-    data = bytearray(read_file(storage, pack.file))
-    try:
-        size = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + size])
-        base = 8 + size
-        tensors = []
-        for entry in pack.tensors:
-            start, end = header[entry.name]["data_offsets"]
-            dtype = getattr(torch, entry.dtype)
-            if start == end:
-                tensors.append(torch.empty(entry.shape, dtype=dtype))
-                continue
-            raw = torch.frombuffer(data, dtype=torch.uint8, offset=base + start, count=end - start)
-            # The header is padded to 8 bytes and larger elements come first, so the view is aligned.
-            tensors.append(raw.view(dtype).view(entry.shape))
-    except (ValueError, KeyError, TypeError, RuntimeError) as err:
-        raise CheckpointDamaged(f"{pack.file.key} is not the pack its manifest describes.", why=f"{err!r}.") from err
+def _read_tensors(storage: Storage, files: RankFiles) -> list[torch.Tensor]:
+    tensors = [torch.empty(entry.shape, dtype=getattr(torch, entry.dtype)) for entry in files.tensors]
+    first: dict[str, torch.Tensor] = {}
+    wanted: list[dict[str, memoryview]] = [{} for _ in files.packs]
+    for entry, tensor in zip(files.tensors, tensors, strict=True):
+        if entry.pack is not None and entry.hash not in first:
+            first[entry.hash] = _bytes_of(tensor)
+            wanted[entry.pack][entry.hash] = first[entry.hash].numpy().data
+
+    def read(pack: StoredFile, buffers: dict[str, memoryview]) -> None:
+        def buffer_for(digest: str, size_bytes: int) -> memoryview | None:
+            buffer = buffers.pop(digest, None)
+            if buffer is not None and len(buffer) != size_bytes:
+                raise CheckpointDamaged(f"{pack.key} in {storage.url} is not the pack its manifest describes.")
+            return buffer
+
+        read_pack(storage, pack, buffer_for)
+        if buffers:
+            raise CheckpointDamaged(f"{pack.key} in {storage.url} lacks tensors that its manifest says it holds.")
+
+    with ThreadPoolExecutor(_NUM_READERS, thread_name_prefix="spotproof-read") as pool:
+        list(pool.map(read, files.packs, wanted))
+    for entry, tensor in zip(files.tensors, tensors, strict=True):
+        if entry.pack is not None and _bytes_of(tensor).data_ptr() != first[entry.hash].data_ptr():
+            _bytes_of(tensor).copy_(first[entry.hash])  # the same bytes under another name
     return tensors
+
+
+def _bytes_of(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.view(-1).view(torch.uint8)

@@ -1,10 +1,6 @@
 """Staging: the copy of the state that training stands still for, into buffers that are allocated once.
 
-The buffers have the layout of the packs' data, so that writing needs no further copy. A pack is a safetensors file of
-about 64 MiB: 8 bytes of header length, the header as JSON, then the tensors' bytes without gaps. Tensors with larger
-elements come first in a pack, which keeps every one aligned.
-
-Source of the file format: github.com/huggingface/safetensors, README "Format".
+Tensors lie side by side in the buffers, so that writing a run of them takes one call and no further copy.
 """
 
 import json
@@ -14,67 +10,62 @@ from typing import Any
 
 import torch
 
-__all__ = ["PACK_BYTES", "StagedPack", "StagedState", "StagedTensor", "Stager"]
+from spotproof.checkpoint.unchanging import Unchanging, identity_of
 
-PACK_BYTES = 64 * 2**20
-"""Size after which a pack is closed. Small enough that an unchanged part of a model is recognised as unchanged, large
-enough that object stores are used well."""
-
-_SAFETENSORS_DTYPES = {
-    torch.bool: "BOOL",
-    torch.uint8: "U8",
-    torch.int8: "I8",
-    torch.int16: "I16",
-    torch.uint16: "U16",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int32: "I32",
-    torch.uint32: "U32",
-    torch.float32: "F32",
-    torch.int64: "I64",
-    torch.uint64: "U64",
-    torch.float64: "F64",
-    torch.complex64: "C64",
-}
+__all__ = ["StagedState", "StagedTensor", "Stager"]
 
 
 @dataclass(frozen=True, slots=True)
 class StagedTensor:
-    """Where one tensor lies in a pack."""
+    """A copy of one tensor: bytes *start* to *end* of a buffer."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+    buffer: memoryview
     start: int
-    """First byte in the pack's data."""
     end: int
+    identity: tuple[int, int] | None = None
+    """See :func:`spotproof.checkpoint.unchanging.identity_of`."""
+    known_hash: str | None = None
+    """Set if the tensor was not copied now: the hash of the earlier copy that lies here..."""
+    live: torch.Tensor | None = None
+    """...and the tensor itself, whose bytes the writer must find to be the same."""
 
+    @property
+    def data(self) -> memoryview:
+        """Return the copy's bytes."""
+        return self.buffer[self.start : self.end]
 
-@dataclass(frozen=True, slots=True)
-class StagedPack:
-    """A pack ready to be hashed and written."""
-
-    header: bytes
-    data: memoryview
-    tensors: tuple[StagedTensor, ...]
+    @property
+    def size_bytes(self) -> int:
+        """Return the size of the tensor."""
+        return self.end - self.start
 
 
 @dataclass(frozen=True, slots=True)
 class StagedState:
     """A copy of the whole state at one step; valid until the stager's next call."""
 
-    packs: tuple[StagedPack, ...]
+    tensors: tuple[StagedTensor, ...]
+    """In the order of the state tree's references."""
     state: bytes
     """The JSON of the non-tensor state."""
     stall_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Slot:
-    """The buffer of one pack, and a view of it in the shape of each tensor, in reference order."""
+    """The place of one tensor in a buffer, and a view of it in the tensor's shape."""
 
-    pack: StagedPack
-    views: tuple[torch.Tensor, ...]
+    buffer: memoryview
+    start: int
+    end: int
+    view: torch.Tensor
+    is_filled: bool = False
+
+
+_Key = tuple[str, int, torch.dtype, torch.Size]
 
 
 class Stager:
@@ -84,9 +75,9 @@ class Stager:
     the copy itself. The caller must not stage again before the last copy is written.
     """
 
-    def __init__(self) -> None:
-        self._layout: list[tuple[str, torch.dtype, torch.Size]] = []
-        self._slots: list[_Slot] = []
+    def __init__(self, unchanging: Unchanging) -> None:
+        self._unchanging = unchanging
+        self._slots: dict[_Key, _Slot] = {}
 
     def stage(
         self, trees: dict[str, Any], tensors: list[tuple[str, torch.Tensor]], *, began: float | None = None
@@ -96,64 +87,60 @@ class Stager:
         The stall counts from *began* (``time.perf_counter``), when the caller started to gather the state.
         """
         began = time.perf_counter() if began is None else began
-        layout = [(name, tensor.dtype, tensor.shape) for name, tensor in tensors]
-        if layout != self._layout:
-            self._slots = _allocate(tensors)
-            self._layout = layout
-        views = [view for slot in self._slots for view in slot.views]
+        slots = self._slots_for(tensors)
         on_device = {tensor.device for _, tensor in tensors if tensor.device.type == "cuda"}
+        staged = []
         with torch.no_grad():
-            for view, (_, tensor) in zip(views, tensors, strict=True):
-                view.copy_(tensor, non_blocking=bool(on_device))
+            for slot, (name, tensor) in zip(slots, tensors, strict=True):
+                known = self._unchanging.known_hash(name, tensor) if slot.is_filled else None
+                if known is None:
+                    slot.view.copy_(tensor, non_blocking=bool(on_device))
+                    slot.is_filled = True
+                staged.append(
+                    StagedTensor(
+                        name,
+                        str(tensor.dtype).removeprefix("torch."),
+                        tuple(tensor.shape),
+                        slot.buffer,
+                        slot.start,
+                        slot.end,
+                        identity_of(tensor),
+                        known,
+                        tensor if known is not None else None,
+                    )
+                )
         for device in on_device:
             # Not measured on a GPU yet. One wait for all copies; the buffers are pinned, so they ran back to back.
             torch.cuda.synchronize(device)
         state = json.dumps(trees, separators=(",", ":")).encode()
-        return StagedState(tuple(slot.pack for slot in self._slots), state, time.perf_counter() - began)
+        return StagedState(tuple(staged), state, time.perf_counter() - began)
+
+    def _slots_for(self, tensors: list[tuple[str, torch.Tensor]]) -> list[_Slot]:
+        keys: list[_Key] = []
+        uses: dict[str, int] = {}
+        for name, tensor in tensors:
+            # Paths may read the same, such as those of the keys 1 and "1"; then they are counted.
+            use = uses[name] = uses.get(name, -1) + 1
+            keys.append((name, use, tensor.dtype, tensor.shape))
+        if self._slots.keys() != set(keys):
+            kept = {key: self._slots[key] for key in keys if key in self._slots}
+            missing = [(key, tensor) for key, (_, tensor) in zip(keys, tensors, strict=True) if key not in kept]
+            self._slots = kept  # what is no longer used goes before what is new comes
+            self._slots = {**kept, **_allocate(missing)}
+        return [self._slots[key] for key in keys]
 
 
-def _allocate(tensors: list[tuple[str, torch.Tensor]]) -> list[_Slot]:
-    slots: list[_Slot] = []
-    group: list[tuple[str, torch.Tensor]] = []
-    size = 0
-    for name, tensor in tensors:
-        group.append((name, tensor))
-        size += tensor.numel() * tensor.element_size()
-        if size >= PACK_BYTES:
-            slots.append(_allocate_pack(group))
-            group, size = [], 0
-    if group:
-        slots.append(_allocate_pack(group))
-    return slots
-
-
-def _allocate_pack(tensors: list[tuple[str, torch.Tensor]]) -> _Slot:
-    total = sum(tensor.numel() * tensor.element_size() for _, tensor in tensors)
-    pinned = any(tensor.device.type == "cuda" for _, tensor in tensors)
+def _allocate(missing: list[tuple[_Key, torch.Tensor]]) -> dict[_Key, _Slot]:
+    """Return slots in one new buffer."""
+    total = sum(tensor.numel() * tensor.element_size() for _, tensor in missing)
+    pinned = any(tensor.device.type == "cuda" for _, tensor in missing)
     buffer = torch.empty(total, dtype=torch.uint8, pin_memory=pinned)
-    places: dict[int, tuple[StagedTensor, torch.Tensor]] = {}
+    raw = buffer.numpy().data
+    slots = {}
     start = 0
-    by_element_size = sorted(enumerate(tensors), key=lambda item: -item[1][1].element_size())
-    for index, (name, tensor) in by_element_size:
+    # Larger elements first keeps every view aligned.
+    for key, tensor in sorted(missing, key=lambda item: -item[1].element_size()):
         end = start + tensor.numel() * tensor.element_size()
-        view = buffer[start:end].view(tensor.dtype).view(tensor.shape)
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        places[index] = (StagedTensor(name, dtype, tuple(tensor.shape), start, end), view)
+        slots[key] = _Slot(raw, start, end, buffer[start:end].view(tensor.dtype).view(tensor.shape))
         start = end
-    ordered = [places[index] for index in range(len(tensors))]
-    placed = tuple(place for place, _ in ordered)
-    pack = StagedPack(_header(placed), buffer.numpy().data, placed)
-    return _Slot(pack, tuple(view for _, view in ordered))
-
-
-def _header(tensors: tuple[StagedTensor, ...]) -> bytes:
-    entries: dict[str, Any] = {}
-    for tensor in sorted(tensors, key=lambda tensor: tensor.start):
-        torch_dtype: torch.dtype = getattr(torch, tensor.dtype)
-        known = _SAFETENSORS_DTYPES.get(torch_dtype)
-        # A dtype that the format has no name for is kept as bytes; the manifest knows what it is.
-        shape = list(tensor.shape) if known else [tensor.end - tensor.start]
-        entries[tensor.name] = {"dtype": known or "U8", "shape": shape, "data_offsets": [tensor.start, tensor.end]}
-    text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
+    return slots

@@ -10,20 +10,19 @@ from spotproof.checkpoint.journal import Journal
 from spotproof.checkpoint.manifest import (
     MANIFEST_REGEX,
     Manifest,
-    Pack,
     RankFiles,
     StoredFile,
-    TensorEntry,
     content_hash,
     format_manifest,
     manifest_key,
-    pack_key,
     state_key,
 )
+from spotproof.checkpoint.packing import PackStore, TensorChanged
 from spotproof.checkpoint.retain import steps_to_keep
-from spotproof.checkpoint.stage import StagedPack, StagedState
+from spotproof.checkpoint.stage import StagedState
+from spotproof.checkpoint.unchanging import Unchanging
 from spotproof.errors import CheckpointConflict, CheckpointDamaged
-from spotproof.events import CheckpointCommitted, CheckpointDropped, SaveFailed, event_file
+from spotproof.events import CheckpointCommitted, CheckpointDropped, SaveFailed, SavePostponed, event_file
 from spotproof.storage import LocalStorage, Storage
 
 __all__ = ["Writer"]
@@ -43,6 +42,7 @@ class Writer:
         self,
         storage: Storage,
         journal: Journal,
+        unchanging: Unchanging,
         *,
         run_id: str,
         keep: int,
@@ -51,6 +51,7 @@ class Writer:
     ) -> None:
         self._storage = storage
         self._journal = journal
+        self._unchanging = unchanging
         self._run_id = run_id
         self._keep = keep
         self._resumed_from = resumed_from.step if resumed_from else None
@@ -59,13 +60,20 @@ class Writer:
         """Set when a newer attempt was found to write here; this one must stop."""
         self.last_durable_seconds: float | None = None
         """From the end of the stall to the commit, of the last save."""
+        self.must_repeat = False
+        """Whether the last save was given up because a tensor that was taken to be unchanging had changed."""
+        self._busy_since = 0.0
+        self._failures: list[str] = []
+        """Reasons of the failed saves since the last good one."""
 
         if isinstance(storage, LocalStorage):
             storage.sweep()
         # What lies here at the start came from the mirror or from an attempt that ended: no upload is pending for it.
         self._at_start = {entry.key for entry in storage.list()}
         # Only content that this process wrote or verified is trusted to be there; the rest is written again.
-        self._trusted = {file.key for file in resumed_from.files} if resumed_from else set()
+        self._packs = PackStore(storage)
+        for files in resumed_from.ranks if resumed_from else ():
+            self._packs.trust(files.packs, files.tensors)
         self._manifests: dict[int, Manifest] = {}
         self._damaged: set[str] = set()
         for key in self._at_start:
@@ -84,37 +92,45 @@ class Writer:
         """Whether a save is under way; then its staged buffers must not be touched."""
         return self._thread is not None and self._thread.is_alive()
 
+    @property
+    def busy_seconds(self) -> float:
+        """Return how long the save under way has been written for."""
+        return time.monotonic() - self._busy_since if self.is_busy else 0.0
+
     def submit(self, step: int, staged: StagedState, meta: dict[str, object]) -> None:
         """Start writing *staged*; the caller has made sure that no save is under way."""
         assert not self.is_busy
+        self._busy_since = time.monotonic()
         self._thread = threading.Thread(
             target=self._run, args=(step, staged, meta), name=f"spotproof-write-{step}", daemon=True
         )
         self._thread.start()
 
-    def wait(self) -> None:
-        """Return when no save is under way."""
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return when no save is under way, or after *timeout* seconds; tell whether none is."""
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(timeout)
+        return not self.is_busy
 
     def _run(self, step: int, staged: StagedState, meta: dict[str, object]) -> None:
         began = time.perf_counter()
+        self.must_repeat = False
         try:
             self._refuse_if_fenced()
             manifest, written_bytes = self._commit(step, staged, meta)
+        except TensorChanged as err:
+            for name in err.names:
+                self._unchanging.disappointed(name)
+            self.must_repeat = True
+            self._journal.write(SavePostponed(attempt=self._journal.attempt, step=step))
+            log.debug("The save of step %d is made again: %s.", step, err)
+            return
         except CheckpointConflict as err:
             self.conflict = err
             self._journal.write(SaveFailed(attempt=self._journal.attempt, step=step, reason=str(err)))
             return
         except Exception as err:  # whatever the storage raises, training and the older checkpoints must not die of it
-            self._journal.write(SaveFailed(attempt=self._journal.attempt, step=step, reason=f"{err!r}"))
-            log.warning(
-                "The checkpoint of step %d could not be written to %s: %s. Training goes on; the older checkpoints are "
-                "untouched, and the next save tries again. Free space or mend the folder if this repeats.",
-                step,
-                self._storage.url,
-                err,
-            )
+            self._failed(step, err)
             return
         self.last_durable_seconds = time.perf_counter() - began
         self._journal.write(
@@ -127,11 +143,32 @@ class Writer:
                 written_bytes=written_bytes,
             )
         )
+        if self._failures:
+            log.warning(
+                "Step %d is saved: %s can be written to again, after %d saves that failed.",
+                step,
+                self._storage.url,
+                len(self._failures),
+            )
+            self._failures.clear()
         try:
             self._journal.flush()
             self._retain()
         except OSError as err:
             log.warning("Old checkpoints in %s could not be removed: %s. They are tried again.", self._storage.url, err)
+
+    def _failed(self, step: int, err: Exception) -> None:
+        self._journal.write(SaveFailed(attempt=self._journal.attempt, step=step, reason=f"{err!r}"))
+        reason = f"{type(err).__name__} {err.errno if isinstance(err, OSError) else err}"
+        if reason not in self._failures:  # said once, not at every save
+            log.warning(
+                "The checkpoint of step %d could not be written to %s: %s. Training goes on; the older checkpoints are "
+                "untouched, and the next save tries again. Free space or mend the folder if this repeats.",
+                step,
+                self._storage.url,
+                err,
+            )
+        self._failures.append(reason)
 
     def _refuse_if_fenced(self) -> None:
         newer = self._journal.attempt + 1
@@ -143,34 +180,23 @@ class Writer:
             )
 
     def _commit(self, step: int, staged: StagedState, meta: dict[str, object]) -> tuple[Manifest, int]:
-        written = 0
-
-        def store(key: str, *chunks: bytes | memoryview) -> StoredFile:
-            nonlocal written
-            size = sum(len(chunk) for chunk in chunks)
-            if key not in self._trusted:
-                self._storage.put(key, chunks)
-                self._trusted.add(key)
-                written += size
-            return StoredFile(key, size)
-
-        packs = []
-        for pack in staged.packs:
-            file = store(pack_key(content_hash(pack.header, pack.data)), pack.header, pack.data)
-            packs.append(Pack(file, _tensor_entries(pack)))
-        state = store(state_key(content_hash(staged.state)), staged.state)
+        tensors = self._packs.store(staged.tensors)
+        state = StoredFile(state_key(content_hash(staged.state)), len(staged.state))
+        self._storage.put(state.key, [staged.state])
         manifest = Manifest(
             step=step,
             run_id=self._run_id,
             attempt=self._journal.attempt,
-            ranks=(RankFiles(state, tuple(packs)),),
+            ranks=(RankFiles(state, tensors.packs, tensors.entries),),
             meta=dict(meta),
         )
         self._storage.put(manifest.key, [format_manifest(manifest)])
         self._manifests[step] = manifest
         self._at_start.discard(manifest.key)
         self._damaged.discard(manifest.key)
-        return manifest, written
+        for tensor, entry in zip(staged.tensors, tensors.entries, strict=True):
+            self._unchanging.committed(tensor.name, entry.hash, tensor.identity)
+        return manifest, tensors.written_bytes + state.size_bytes
 
     def _retain(self) -> None:
         kept = steps_to_keep(
@@ -190,7 +216,7 @@ class Writer:
         for entry in self._storage.list("packs/"):
             if entry.key not in named:
                 self._storage.delete(entry.key)
-                self._trusted.discard(entry.key)
+                self._packs.forget(entry.key)
 
     def _is_safe(self) -> Callable[[int], bool]:
         mirrored = self._storage.mirrored_keys() if isinstance(self._storage, LocalStorage) else None
@@ -203,10 +229,3 @@ class Writer:
             return manifest.key in safe_keys and all(file.key in safe_keys for file in manifest.files)
 
         return is_safe
-
-
-def _tensor_entries(pack: StagedPack) -> tuple[TensorEntry, ...]:
-    return tuple(
-        TensorEntry(tensor.name, tensor.dtype, tensor.shape, content_hash(pack.data[tensor.start : tensor.end]))
-        for tensor in pack.tensors
-    )

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spotproof.errors import CheckpointDamaged, CheckpointNotFound
+from spotproof.errors import CheckpointDamaged, CheckpointNotFound, ResumeMismatch
 
 if TYPE_CHECKING:
     from spotproof.storage import Storage
@@ -66,12 +66,12 @@ def _inspect(storage: "Storage", *, is_deep: bool) -> list[dict[str, Any]]:
             item |= {
                 "created_at": manifest.created_at,
                 "attempt": manifest.attempt,
-                "tensors": sum(len(pack.tensors) for rank in manifest.ranks for pack in rank.packs),
+                "tensors": sum(len(rank.tensors) for rank in manifest.ranks),
                 "bytes": manifest.total_bytes,
             }
             if is_deep:
                 verify(storage, manifest)
-        except CheckpointDamaged as error:
+        except (CheckpointDamaged, ResumeMismatch) as error:
             item["problem"] = str(error)
         found.append({**item, "is_verified": item["problem"] is None if is_deep else None})
     if not found:

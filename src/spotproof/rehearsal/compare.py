@@ -48,7 +48,7 @@ def compare_checkpoints(disturbed: Storage, undisturbed: Storage) -> Verdict | N
     difference = first_difference(one, disturbed, other, undisturbed)
     if difference is not None:
         return Verdict(is_identical=False, compared=compared, where=difference.where, detail=difference.detail)
-    num_tensors = sum(len(pack.tensors) for rank in one.ranks for pack in rank.packs)
+    num_tensors = sum(len(rank.tensors) for rank in one.ranks)
     return Verdict(is_identical=True, compared=f"{compared}; step {one.step}, tensors: {num_tensors}")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 __all__ = ["Chunk", "Entry", "Storage", "checked_key"]
 
@@ -47,6 +47,10 @@ class Storage(Protocol):
             FileNotFoundError: There is none.
             OSError: It could not be read.
         """
+        ...
+
+    def open(self, key: str) -> BinaryIO:
+        """Return the object for reading from its start; errors as :meth:`get`."""
         ...
 
     def head(self, key: str) -> Entry | None:

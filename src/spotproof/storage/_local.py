@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 from spotproof.contract import IGNORE_SUFFIX, UPLOADED_SUFFIX, UPLOADING_SUFFIX
 from spotproof.storage._base import Chunk, Entry, checked_key
@@ -53,6 +54,10 @@ class LocalStorage:
 
     def get(self, key: str) -> bytes:
         return self._path(key).read_bytes()
+
+    def open(self, key: str) -> BinaryIO:
+        # Unbuffered: what reads whole packs has buffers of its own.
+        return open(self._path(key), "rb", buffering=0)
 
     def head(self, key: str) -> Entry | None:
         try:

@@ -1,5 +1,6 @@
 """A prefix of an S3 bucket as a storage, over obstore."""
 
+import io
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -7,7 +8,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from ipaddress import ip_address
 from itertools import chain
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, BinaryIO, Final
 from urllib.parse import urlsplit
 
 import obstore
@@ -132,6 +133,9 @@ class S3Storage:
         with _translated(self, key):
             for piece in obstore.get(self._store, self._key(key)).stream(min_chunk_size=_ONE_REQUEST_BYTES):
                 yield bytes(piece)
+
+    def open(self, key: str) -> BinaryIO:
+        return io.BytesIO(self.get(key))
 
     def head(self, key: str) -> Entry | None:
         try:

@@ -8,18 +8,17 @@ import os
 import time
 from pathlib import Path
 
-from spotproof.checkpoint.choose import newest_verified, read_file
+from spotproof.checkpoint.choose import newest_verified
 from spotproof.checkpoint.manifest import (
     Manifest,
-    Pack,
     RankFiles,
     StoredFile,
     TensorEntry,
     content_hash,
     format_manifest,
-    pack_key,
     state_key,
 )
+from spotproof.checkpoint.pack import PackTensor, format_header, pack_file, read_pack
 from spotproof.events import (
     AttemptEnded,
     AttemptStarted,
@@ -55,11 +54,12 @@ def record(event: Event) -> None:
 def save(step: int, value: int) -> None:
     began = time.perf_counter()
     weights, state = value.to_bytes(16, "little"), b"{}"
-    pack, rest = pack_key(content_hash(weights)), state_key(content_hash(state))
-    storage.put(pack, [weights])
-    storage.put(rest, [state])
-    tensor = TensorEntry("model/value", "uint8", (16,), content_hash(weights))
-    files = RankFiles(StoredFile(rest, len(state)), (Pack(StoredFile(pack, len(weights)), (tensor,)),))
+    digest = content_hash(weights)
+    header = format_header([PackTensor("model/value", "uint8", (16,), 16, digest)])
+    pack, rest = pack_file(header, 16), StoredFile(state_key(content_hash(state)), len(state))
+    storage.put(pack.key, [header, weights])
+    storage.put(rest.key, [state])
+    files = RankFiles(rest, (pack,), (TensorEntry("model/value", "uint8", (16,), digest, 0),))
     manifest = Manifest(step=step, run_id="r", attempt=attempt, ranks=(files,))
     storage.put(manifest.key, [format_manifest(manifest)])
     seconds = time.perf_counter() - began
@@ -81,7 +81,9 @@ start, value = 0, 1
 found = newest_verified(storage)
 if found is not None:
     start = found.step
-    value = int.from_bytes(read_file(storage, found.ranks[0].packs[0].file), "little")
+    weights = bytearray(16)
+    read_pack(storage, found.ranks[0].packs[0], lambda *_: memoryview(weights))
+    value = int.from_bytes(weights, "little")
     if options.mutant == "forget":
         value = 1
     record(Resumed(attempt=attempt, step=start, seconds=0.001))

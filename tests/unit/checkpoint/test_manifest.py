@@ -4,16 +4,15 @@ import json
 
 import pytest
 
-from spotproof import CheckpointDamaged
+from spotproof import CheckpointDamaged, ResumeMismatch
 from spotproof.checkpoint.manifest import (
     Manifest,
-    Pack,
     RankFiles,
     StoredFile,
     TensorEntry,
+    content_hash,
     format_manifest,
     manifest_key,
-    pack_key,
     parse_manifest,
     state_key,
 )
@@ -27,7 +26,8 @@ MANIFEST = Manifest(
     ranks=(
         RankFiles(
             StoredFile(state_key(HASH), 10),
-            (Pack(StoredFile(pack_key(HASH), 20), (TensorEntry("w", "float32", (2, 3), HASH),)),),
+            (StoredFile(f"packs/{HASH}.safetensors", 20),),
+            (TensorEntry("w", "float32", (2, 3), HASH, 0),),
         ),
     ),
 )
@@ -74,15 +74,17 @@ def test_a_renamed_manifest_is_noticed():
 def test_names_from_outside_are_not_followed():
     """A manifest that points out of its folder is refused."""
     foreign = Manifest(
-        step=1, run_id="r", attempt=0, ranks=(RankFiles(StoredFile("packs/../../../etc/passwd", 1), ()),)
+        step=1, run_id="r", attempt=0, ranks=(RankFiles(StoredFile("packs/../../../etc/passwd", 1), (), ()),)
     )
     with pytest.raises(CheckpointDamaged):
         parse_manifest(format_manifest(foreign), manifest_key(1))
 
 
-def test_a_newer_format_says_so():
-    """The remedy is to use the version that wrote it."""
+def test_another_format_is_no_damage():
+    """It is not passed over, and not removed: the remedy is to use the version that wrote it."""
     body = json.loads(format_manifest(MANIFEST))
     body["format"] = 99
-    with pytest.raises(CheckpointDamaged, match="Resume with the version that wrote it"):
+    del body["digest"]
+    body["digest"] = content_hash(json.dumps(body, sort_keys=True, separators=(",", ":")).encode())
+    with pytest.raises(ResumeMismatch, match="Resume with the version that wrote it"):
         parse_manifest(json.dumps(body).encode(), manifest_key(1200))

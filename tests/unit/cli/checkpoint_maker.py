@@ -4,15 +4,14 @@ from pathlib import Path
 
 from spotproof.checkpoint.manifest import (
     Manifest,
-    Pack,
     RankFiles,
     StoredFile,
     TensorEntry,
     content_hash,
     format_manifest,
-    pack_key,
     state_key,
 )
+from spotproof.checkpoint.pack import PackTensor, format_header, pack_file
 from spotproof.storage import LocalStorage
 
 
@@ -20,15 +19,12 @@ def checkpoint(folder: Path, step: int, weights: bytes) -> LocalStorage:
     """Commit one tensor of *weights* as the checkpoint of *step*; return its storage."""
     storage = LocalStorage(folder)
     state = b'{"step": 1}'
-    pack, state_file = pack_key(content_hash(weights)), state_key(content_hash(state))
-    storage.put(pack, [weights])
-    storage.put(state_file, [state])
-    tensor = TensorEntry("model/w", "uint8", (len(weights),), content_hash(weights))
-    manifest = Manifest(
-        step=step,
-        run_id="r",
-        attempt=0,
-        ranks=(RankFiles(StoredFile(state_file, len(state)), (Pack(StoredFile(pack, len(weights)), (tensor,)),)),),
-    )
+    digest = content_hash(weights)
+    header = format_header([PackTensor("model/w", "uint8", (len(weights),), len(weights), digest)])
+    pack, state_file = pack_file(header, len(weights)), StoredFile(state_key(content_hash(state)), len(state))
+    storage.put(pack.key, [header, weights])
+    storage.put(state_file.key, [state])
+    tensor = TensorEntry("model/w", "uint8", (len(weights),), digest, 0)
+    manifest = Manifest(step=step, run_id="r", attempt=0, ranks=(RankFiles(state_file, (pack,), (tensor,)),))
     storage.put(manifest.key, [format_manifest(manifest)])
     return storage
