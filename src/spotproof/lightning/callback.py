@@ -208,7 +208,8 @@ class SpotCheckpoint(Callback):
         if self._departure.is_wanted:
             is_saved = step == self._schedule.last_step
             self._departure.leave(step, None if is_saved else lambda: self._save(trainer, step, now, wait=True))
-        if self._schedule.is_due(step, now) and step != self._schedule.last_step:
+        is_due = self._schedule.is_due(step, now) or self._checkpointer.must_repeat
+        if is_due and step != self._schedule.last_step:
             self._save(trainer, step, now)
 
     def _start(self, trainer: "pl.Trainer", step: int) -> None:
