@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import platform
+import threading
 import time
 import uuid
 from typing import Any, Protocol
@@ -27,6 +28,8 @@ __all__ = ["Checkpointer", "Stateful"]
 
 log = logging.getLogger(__name__)
 
+_MAX_COLD_BYTES = 16 * 2**20
+"""New buffers up to here are made while training stands still."""
 _STALLED_SECONDS = 60.0
 _STALLED_FACTOR = 10
 """A save is called stalled when it has taken this many times what the one before took, and a minute at least."""
@@ -87,6 +90,9 @@ class Checkpointer:
         self._resumed_from: Manifest | None = None
         self._rejected: dict[int, str] = {}
         self._read_ahead: tuple[Manifest, ReadState] | None = None
+        self._held: tuple[int, StagedState, dict[str, Any]] | None = None
+        self._preparation: threading.Thread | None = None
+        self._is_deferred = False
         self._is_postponed = False
         self._is_stalled = False
 
@@ -112,8 +118,11 @@ class Checkpointer:
 
     @property
     def must_repeat(self) -> bool:
-        """Whether the last save was given up for a reason that a save at the next step boundary does not meet."""
-        return self._writer is not None and not self._writer.is_busy and self._writer.must_repeat
+        """Whether the last save was given up or deferred for a reason that a save now would not meet."""
+        if self._preparation is not None and self._preparation.is_alive():
+            return False
+        writer = self._writer
+        return writer is not None and not writer.is_busy and (writer.must_repeat or self._is_deferred)
 
     def latest(self) -> Manifest | None:
         """Return the newest checkpoint that verifies, or None; says which newer ones do not, and why.
@@ -209,16 +218,22 @@ class Checkpointer:
         assert self._journal is not None
         self._journal.write(event)
 
-    def save(self, step: int, *, meta: dict[str, Any] | None = None, wait: bool = False) -> bool:
+    def save(
+        self, step: int, *, meta: dict[str, Any] | None = None, wait: bool = False, may_defer: bool = False
+    ) -> bool:
         """Copy the state of all registered objects and write it in the background.
 
         Args:
             step: Completed optimizer steps.
             meta: Small facts for people.
             wait: Return only when it is durable; waits for a save under way first.
+            may_defer: If much of the state has no buffer yet (at the first save, and when an optimizer has made its
+                state), do not stop for making them: they are made in the background, nothing is saved now, and
+                :attr:`must_repeat` tells when to call again.
 
         Returns:
-            False if the save before is still being written: then nothing was done. Call again at a later step.
+            False if the save before is still being written, or it was deferred: then nothing was saved. Call again at
+            a later step.
 
         Raises:
             UnsafeState: A state could not be read back safely; names where and which type.
@@ -227,21 +242,27 @@ class Checkpointer:
         self.begin()
         writer = self._writer
         assert writer is not None
-        self._read_ahead = None
+        self._read_ahead = self._held = None
         if wait:
-            writer.wait()
+            self.wait()
         if writer.conflict is not None:
             raise writer.conflict
+        if self._preparation is not None and self._preparation.is_alive():
+            return False
         if writer.is_busy:
             self._note_postponed(step, writer.busy_seconds, writer.last_durable_seconds)
             return False
-        writer.submit(step, self._staged(), meta or {})
+        staged = self._staged(may_defer=may_defer and not wait)
+        self._is_deferred = staged is None
+        if staged is None:
+            return False
+        writer.submit(step, staged, meta or {})
         self._is_postponed = self._is_stalled = False
         if wait:
             writer.wait()
             if writer.must_repeat:  # at rest now, and copied whole, there is nothing left that can have changed
                 self._unchanging.clear()
-                writer.submit(step, self._staged(), meta or {})
+                writer.submit(step, self._copied(), meta or {})
                 writer.wait()
             if writer.conflict is not None:
                 raise writer.conflict
@@ -262,7 +283,12 @@ class Checkpointer:
                 f"{usual_seconds:.1f} s" if usual_seconds is not None else "no time yet: it is the first",
             )
 
-    def _staged(self) -> StagedState:
+    def _copied(self) -> StagedState:
+        staged = self._staged(may_defer=False)
+        assert staged is not None
+        return staged
+
+    def _staged(self, *, may_defer: bool) -> StagedState | None:
         began = time.perf_counter()
         collects = gc.isenabled()
         # The trees are thousands of small objects that live for milliseconds. Counted, they would set off a full
@@ -271,6 +297,11 @@ class Checkpointer:
         try:
             encoder = TreeEncoder()
             trees = {name: encoder.encode(s.state_dict(), name) for name, s in self._statefuls.items()}
+            if may_defer and self._stager.cold_bytes(encoder.tensors) > _MAX_COLD_BYTES:
+                prepare = self._stager.prepare(encoder.tensors)
+                self._preparation = threading.Thread(target=prepare, name="spotproof-prepare", daemon=True)
+                self._preparation.start()
+                return None
             return self._stager.stage(trees, encoder.tensors, began=began)
         finally:
             if collects:
@@ -278,6 +309,8 @@ class Checkpointer:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Return when no save is under way, or after *timeout* seconds; tell whether none is."""
+        if self._preparation is not None:
+            self._preparation.join(timeout)
         return self._writer is None or self._writer.wait(timeout)
 
     def close(self) -> None:

@@ -4,7 +4,9 @@ Tensors lie side by side in the buffers, so that writing a run of them takes one
 """
 
 import json
+import mmap
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,12 +81,40 @@ class Stager:
         self._unchanging = unchanging
         self._slots: dict[_Key, _Slot] = {}
 
+    def cold_bytes(self, tensors: list[tuple[str, torch.Tensor]]) -> int:
+        """Return how many bytes of *tensors* have no buffer yet."""
+        return sum(
+            _size_bytes(t) for key, (_, t) in zip(_keys(tensors), tensors, strict=True) if key not in self._slots
+        )
+
+    def prepare(self, tensors: list[tuple[str, torch.Tensor]]) -> Callable[[], None]:
+        """Return what makes the buffers for *tensors* and touches each of their pages, for a thread to run.
+
+        First touching a page takes some ten times as long as copying it, and training need not stand still for it.
+        Until it has run, nothing else may be asked of this stager.
+        """
+        wanted = [
+            _Wanted(key, _size_bytes(tensor), tensor.element_size(), tensor.device.type == "cuda")
+            for key, (_, tensor) in zip(_keys(tensors), tensors, strict=True)
+        ]
+
+        def run() -> None:
+            self._make_room(wanted, is_touched=True)
+
+        return run
+
     def stage(
-        self, trees: dict[str, Any], tensors: list[tuple[str, torch.Tensor]], *, began: float | None = None
+        self,
+        trees: dict[str, Any],
+        tensors: list[tuple[str, torch.Tensor]],
+        *,
+        began: float | None = None,
+        copy_all: bool = False,
     ) -> StagedState:
         """Return a copy of *tensors* and the JSON of *trees*, made before this returns.
 
-        The stall counts from *began* (``time.perf_counter``), when the caller started to gather the state.
+        The stall counts from *began* (``time.perf_counter``), when the caller started to gather the state. With
+        *copy_all* the copy needs nothing of the live tensors any more, so that it may be written at any later time.
         """
         began = time.perf_counter() if began is None else began
         slots = self._slots_for(tensors)
@@ -92,7 +122,7 @@ class Stager:
         staged = []
         with torch.no_grad():
             for slot, (name, tensor) in zip(slots, tensors, strict=True):
-                known = self._unchanging.known_hash(name, tensor) if slot.is_filled else None
+                known = self._unchanging.known_hash(name, tensor) if slot.is_filled and not copy_all else None
                 if known is None:
                     slot.view.copy_(tensor, non_blocking=bool(on_device))
                     slot.is_filled = True
@@ -116,31 +146,56 @@ class Stager:
         return StagedState(tuple(staged), state, time.perf_counter() - began)
 
     def _slots_for(self, tensors: list[tuple[str, torch.Tensor]]) -> list[_Slot]:
-        keys: list[_Key] = []
-        uses: dict[str, int] = {}
-        for name, tensor in tensors:
-            # Paths may read the same, such as those of the keys 1 and "1"; then they are counted.
-            use = uses[name] = uses.get(name, -1) + 1
-            keys.append((name, use, tensor.dtype, tensor.shape))
+        keys = _keys(tensors)
         if self._slots.keys() != set(keys):
-            kept = {key: self._slots[key] for key in keys if key in self._slots}
-            missing = [(key, tensor) for key, (_, tensor) in zip(keys, tensors, strict=True) if key not in kept]
-            self._slots = kept  # what is no longer used goes before what is new comes
-            self._slots = {**kept, **_allocate(missing)}
+            wanted = [
+                _Wanted(key, _size_bytes(tensor), tensor.element_size(), tensor.device.type == "cuda")
+                for key, (_, tensor) in zip(keys, tensors, strict=True)
+            ]
+            self._make_room(wanted, is_touched=False)
         return [self._slots[key] for key in keys]
 
+    def _make_room(self, wanted: "list[_Wanted]", *, is_touched: bool) -> None:
+        self._slots = {item.key: self._slots[item.key] for item in wanted if item.key in self._slots}
+        # What is no longer used is gone before what is new comes.
+        self._slots |= _allocate([item for item in wanted if item.key not in self._slots], is_touched=is_touched)
 
-def _allocate(missing: list[tuple[_Key, torch.Tensor]]) -> dict[_Key, _Slot]:
+
+def _size_bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _keys(tensors: list[tuple[str, torch.Tensor]]) -> list[_Key]:
+    keys: list[_Key] = []
+    uses: dict[str, int] = {}
+    for name, tensor in tensors:
+        # Paths may read the same, such as those of the keys 1 and "1"; then they are counted.
+        use = uses[name] = uses.get(name, -1) + 1
+        keys.append((name, use, tensor.dtype, tensor.shape))
+    return keys
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    key: _Key
+    size_bytes: int
+    element_size: int
+    is_on_gpu: bool
+
+
+def _allocate(missing: list[_Wanted], *, is_touched: bool) -> dict[_Key, _Slot]:
     """Return slots in one new buffer."""
-    total = sum(tensor.numel() * tensor.element_size() for _, tensor in missing)
-    pinned = any(tensor.device.type == "cuda" for _, tensor in missing)
-    buffer = torch.empty(total, dtype=torch.uint8, pin_memory=pinned)
-    raw = buffer.numpy().data
+    total = sum(item.size_bytes for item in missing)
+    buffer = torch.empty(total, dtype=torch.uint8, pin_memory=any(item.is_on_gpu for item in missing))
+    array = buffer.numpy()
+    if is_touched:
+        array[:: mmap.PAGESIZE] = 0
     slots = {}
     start = 0
     # Larger elements first keeps every view aligned.
-    for key, tensor in sorted(missing, key=lambda item: -item[1].element_size()):
-        end = start + tensor.numel() * tensor.element_size()
-        slots[key] = _Slot(raw, start, end, buffer[start:end].view(tensor.dtype).view(tensor.shape))
+    for item in sorted(missing, key=lambda item: -item.element_size):
+        _, _, dtype, shape = item.key
+        end = start + item.size_bytes
+        slots[item.key] = _Slot(array.data, start, end, buffer[start:end].view(dtype).view(shape))
         start = end
     return slots

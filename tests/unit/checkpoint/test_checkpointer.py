@@ -176,3 +176,33 @@ def test_bad_arguments_are_refused(tmp_path):
     checkpointer, *_ = training(tmp_path)
     with pytest.raises(SpecError, match="registered already"):
         checkpointer.register("model", nn.Linear(1, 1))
+
+
+def test_making_room_for_a_large_state_does_not_stop_training(tmp_path):
+    """A save that may be deferred makes the buffers in the background, asks to be repeated, and then only copies."""
+    checkpointer = Checkpointer(tmp_path)
+    model = nn.Linear(2**12, 2**11)
+    checkpointer.register("model", model)
+
+    assert not checkpointer.save(1, may_defer=True)
+    checkpointer.wait()
+    assert checkpointer.must_repeat
+    assert checkpointer.latest() is None
+    with torch.no_grad():
+        model.weight += 1
+    assert checkpointer.save(2, may_defer=True)
+    checkpointer.close()
+
+    assert not checkpointer.must_repeat
+    manifest = checkpointer.latest()
+    assert manifest.step == 2
+    assert torch.equal(checkpointer.read(manifest)["model"]["weight"], model.weight)
+
+
+def test_a_save_that_is_waited_for_is_never_deferred(tmp_path):
+    """Also not while the buffers are being made."""
+    checkpointer = Checkpointer(tmp_path)
+    checkpointer.register("model", nn.Linear(2**12, 2**11))
+    checkpointer.save(1, may_defer=True)
+    assert checkpointer.save(1, may_defer=True, wait=True)
+    assert checkpointer.latest().step == 1
