@@ -268,6 +268,34 @@ class Checkpointer:
                 raise writer.conflict
         return True
 
+    def hold(self, step: int, *, meta: dict[str, Any] | None = None) -> bool:
+        """Copy the state as :meth:`save` does, but write nothing: that is for :meth:`save_held`, should it be needed.
+
+        The next :meth:`save` or :meth:`hold` replaces the copy. Returns False if a save is under way.
+
+        Raises:
+            UnsafeState: A state could not be read back safely; names where and which type.
+        """
+        self.begin()
+        assert self._writer is not None
+        self._held = None
+        if self._writer.is_busy or (self._preparation is not None and self._preparation.is_alive()):
+            return False
+        self._held = (step, self._copied(copy_all=True), meta or {})
+        return True
+
+    @property
+    def held_step(self) -> int | None:
+        """The step that :meth:`save_held` would write."""
+        return self._held[0] if self._held else None
+
+    def save_held(self) -> None:
+        """Write in the background what :meth:`hold` copied; no save has been made since."""
+        assert self._held is not None
+        assert self._writer is not None
+        self._writer.submit(*self._held)
+        self._held = None
+
     def _note_postponed(self, step: int, busy_seconds: float, usual_seconds: float | None) -> None:
         if not self._is_postponed:
             self._is_postponed = True
@@ -283,12 +311,12 @@ class Checkpointer:
                 f"{usual_seconds:.1f} s" if usual_seconds is not None else "no time yet: it is the first",
             )
 
-    def _copied(self) -> StagedState:
-        staged = self._staged(may_defer=False)
+    def _copied(self, *, copy_all: bool = False) -> StagedState:
+        staged = self._staged(may_defer=False, copy_all=copy_all)
         assert staged is not None
         return staged
 
-    def _staged(self, *, may_defer: bool) -> StagedState | None:
+    def _staged(self, *, may_defer: bool, copy_all: bool = False) -> StagedState | None:
         began = time.perf_counter()
         collects = gc.isenabled()
         # The trees are thousands of small objects that live for milliseconds. Counted, they would set off a full
@@ -302,7 +330,7 @@ class Checkpointer:
                 self._preparation = threading.Thread(target=prepare, name="spotproof-prepare", daemon=True)
                 self._preparation.start()
                 return None
-            return self._stager.stage(trees, encoder.tensors, began=began)
+            return self._stager.stage(trees, encoder.tensors, began=began, copy_all=copy_all)
         finally:
             if collects:
                 gc.enable()

@@ -7,6 +7,7 @@ again from the saved states and the batches handed out are skipped as indices: n
 A running hash of the indices tells whether the drawn order is really the same.
 """
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -65,6 +66,7 @@ class _Resumable:
 
     def _prepare(self, loader: "DataLoader[Any]", on_mismatch: OrderMismatch | None) -> None:
         self._iterator = None
+        self._unwrapped: Callable[[], _Unwrapped | None] = lambda: None
         self._order = TrackedSampler(loader._index_sampler, on_mismatch)
         self._worker_rng: dict[int, bytes] = {}
         self._before: dict[str, Any] | None = None
@@ -107,6 +109,7 @@ class _Resumable:
         if state is not None:
             # Only at the first fetch: a validation set that shares generators with this one may be read before.
             unwrapped.before_first = lambda: load_generators(self.dataset, state["dataset"])
+        self._unwrapped = weakref.ref(unwrapped)
         return unwrapped
 
     def _make_iterator(self, leading: int) -> Iterator[Any]:
@@ -139,6 +142,13 @@ class _Resumable:
         """Go on from *state* at the next ``iter()``."""
         if state["before"] is not None:
             self._to_resume = state
+
+    def begin_reading(self) -> None:
+        """Set the data set's generators to the resumed position now, and not only at the next batch."""
+        unwrapped = self._unwrapped()
+        if unwrapped is not None and unwrapped.before_first is not None:
+            unwrapped.before_first()
+            unwrapped.before_first = None
 
     def begin_after(self, state: dict[str, Any]) -> None:
         """Begin the pass that follows the one whose end *state* is from. Persistent workers start anew."""

@@ -7,12 +7,12 @@ import json
 import mmap
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from spotproof.checkpoint.unchanging import Unchanging, identity_of
+from spotproof.checkpoint.unchanging import MIN_KEPT_BYTES, Unchanging, identity_of
 
 __all__ = ["StagedState", "StagedTensor", "Stager"]
 
@@ -60,10 +60,10 @@ class StagedState:
 class _Slot:
     """The place of one tensor in a buffer, and a view of it in the tensor's shape."""
 
-    buffer: memoryview
-    start: int
-    end: int
+    staged: StagedTensor
     view: torch.Tensor
+    may_be_kept: bool
+    """Whether it is large enough to ask if it must be copied at all."""
     is_filled: bool = False
 
 
@@ -118,27 +118,21 @@ class Stager:
         """
         began = time.perf_counter() if began is None else began
         slots = self._slots_for(tensors)
-        on_device = {tensor.device for _, tensor in tensors if tensor.device.type == "cuda"}
+        on_device = {tensor.device for _, tensor in tensors if tensor.is_cuda}
+        is_async = bool(on_device)
         staged = []
         with torch.no_grad():
             for slot, (name, tensor) in zip(slots, tensors, strict=True):
-                known = self._unchanging.known_hash(name, tensor) if slot.is_filled and not copy_all else None
+                if not slot.may_be_kept:
+                    slot.view.copy_(tensor, non_blocking=is_async)
+                    staged.append(slot.staged)
+                    continue
+                known = self._unchanging.known_hash(name, tensor) if slot.is_filled else None
                 if known is None:
-                    slot.view.copy_(tensor, non_blocking=bool(on_device))
+                    slot.view.copy_(tensor, non_blocking=is_async)
                     slot.is_filled = True
-                staged.append(
-                    StagedTensor(
-                        name,
-                        str(tensor.dtype).removeprefix("torch."),
-                        tuple(tensor.shape),
-                        slot.buffer,
-                        slot.start,
-                        slot.end,
-                        identity_of(tensor),
-                        known,
-                        tensor if known is not None else None,
-                    )
-                )
+                live = tensor if known is not None else None
+                staged.append(replace(slot.staged, identity=identity_of(tensor), known_hash=known, live=live))
         for device in on_device:
             # Not measured on a GPU yet. One wait for all copies; the buffers are pinned, so they ran back to back.
             torch.cuda.synchronize(device)
@@ -190,12 +184,15 @@ def _allocate(missing: list[_Wanted], *, is_touched: bool) -> dict[_Key, _Slot]:
     array = buffer.numpy()
     if is_touched:
         array[:: mmap.PAGESIZE] = 0
+    raw = array.data
     slots = {}
     start = 0
     # Larger elements first keeps every view aligned.
     for item in sorted(missing, key=lambda item: -item.element_size):
-        _, _, dtype, shape = item.key
+        name, _, dtype, shape = item.key
         end = start + item.size_bytes
-        slots[item.key] = _Slot(array.data, start, end, buffer[start:end].view(dtype).view(shape))
+        staged = StagedTensor(name, str(dtype).removeprefix("torch."), tuple(shape), raw, start, end)
+        view = buffer[start:end].view(dtype).view(shape)
+        slots[item.key] = _Slot(staged, view, item.size_bytes >= MIN_KEPT_BYTES)
         start = end
     return slots

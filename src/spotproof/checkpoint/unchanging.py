@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Unchanging"]
+__all__ = ["MIN_KEPT_BYTES", "Unchanging", "identity_of"]
 
-_MIN_BYTES = 2**16
+MIN_KEPT_BYTES = 2**16
 """Smaller tensors are copied in less time than it takes to think about them."""
 
 
@@ -68,7 +68,7 @@ class Unchanging:
 def identity_of(tensor: torch.Tensor) -> tuple[int, int] | None:
     """Return what changes at least if *tensor* is replaced or changed by a counted operation; None if it is small, or
     does not lie as one block in host memory, and is copied each time."""
-    if tensor.numel() * tensor.element_size() < _MIN_BYTES or tensor.device.type != "cpu":
+    if tensor.numel() * tensor.element_size() < MIN_KEPT_BYTES or tensor.device.type != "cpu":
         return None
     if not tensor.is_contiguous() or tensor.is_inference():
         return None

@@ -60,6 +60,8 @@ class Writer:
         """Set when a newer attempt was found to write here; this one must stop."""
         self.last_durable_seconds: float | None = None
         """From the end of the stall to the commit, of the last save."""
+        self.last_committed_step = self._resumed_from
+        """Of the newest checkpoint that this process wrote or resumed from."""
         self.must_repeat = False
         """Whether the last save was given up because a tensor that was taken to be unchanging had changed."""
         self._busy_since = 0.0
@@ -133,6 +135,7 @@ class Writer:
             self._failed(step, err)
             return
         self.last_durable_seconds = time.perf_counter() - began
+        self.last_committed_step = step
         self._journal.write(
             CheckpointCommitted(
                 attempt=self._journal.attempt,

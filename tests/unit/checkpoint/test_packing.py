@@ -78,6 +78,21 @@ def test_large_states_are_cut_into_packs(tmp_path):
     assert [entry.pack for entry in files.tensors] == [0, 0, 1]
 
 
+def test_neighbours_are_written_in_one_piece(tmp_path, monkeypatch):
+    """A pack of a hundred small tensors takes two pieces: its header and their bytes."""
+    pieces = []
+    real = LocalStorage.put
+
+    def put(self, key, chunks):
+        chunks = list(chunks)
+        pieces.append(len(chunks))
+        real(self, key, chunks)
+
+    monkeypatch.setattr(LocalStorage, "put", put)
+    saver(tmp_path, State(**{f"t{index}": torch.randn(8) for index in range(100)}))(1)
+    assert max(pieces) == 2
+
+
 def test_equal_bytes_are_written_once_and_restored_apart(tmp_path):
     """Two tensors of the same content, of other shapes and dtypes even, share their bytes on disk and nothing else."""
     state = State(a=torch.zeros(BIG), b=torch.zeros(BIG // 2, 2), c=torch.zeros(BIG, dtype=torch.int32))
