@@ -54,6 +54,15 @@ STOP_GRACE_SECONDS: Final = 120
 """Between SIGTERM and SIGKILL when a job is stopped. A spot reclaim promises nothing.
 Source: StoppingCondition in the API model."""
 
+ENV_GRACE_SECONDS: Final = "SPOTPROOF_GRACE_SECONDS"
+"""Seconds that the platform leaves a process between a notice and the kill, where they are not the platform's own."""
+DEFAULT_GRACE_SECONDS: Final = STOP_GRACE_SECONDS
+"""Assumed where nothing is known. Too long is harmless: a save that is cut off by the kill leaves the older ones."""
+ENV_KUBERNETES: Final = "KUBERNETES_SERVICE_HOST"
+"""Set in every pod."""
+ORCHESTRATOR_GRACE_SECONDS: Final = 30
+"""Of Kubernetes (terminationGracePeriodSeconds) and of Slurm (KillWait), unless they are configured otherwise."""
+
 EXIT_INTERRUPTED: Final = 143
 """Exit code of a training process that saved and left because of a notice (128 + SIGTERM)."""
 

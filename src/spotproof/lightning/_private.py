@@ -9,6 +9,7 @@ Source: lightning 2.6.6, ``loops/fit_loop.py``, ``loops/training_epoch_loop.py``
 ``trainer/connectors/logger_connector``.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 import torchmetrics
 from lightning.fabric.utilities.types import _Stateful
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loops.fetchers import _DataLoaderIterDataFetcher
 from lightning.pytorch.trainer.connectors.logger_connector.result import _Metadata, _ResultMetric, _Sync
 
 from spotproof.checkpoint import RngState
@@ -24,12 +26,16 @@ from spotproof.checkpoint.order import can_be_resumed, resumable_loader
 
 __all__ = [
     "FitHooks",
+    "NoticeHooks",
     "batches_that_stepped",
+    "begin_reading_now",
     "continue_tensorboard",
     "dump_checkpoint",
+    "handlers_to_restore",
     "is_between_optimizer_steps",
     "loader_states",
     "logged_steps",
+    "positions",
     "restore_run_state",
     "run_state",
     "unresumable_loaders",
@@ -112,9 +118,135 @@ class FitHooks:
             type(self._fit_loop)._load_combined_loader_states(self._fit_loop)
 
 
-def dump_checkpoint(trainer: "pl.Trainer") -> dict[str, Any]:
-    """Return what Lightning itself would save now; tensors are the live ones."""
-    return trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+class NoticeHooks:
+    """Puts calls where a notice is acted on between two safe points: around each fetch, and around validation.
+
+    Install it after :class:`FitHooks`, whose ``advance`` and ``on_run_start`` it goes around.
+    """
+
+    def __init__(
+        self,
+        trainer: "pl.Trainer",
+        *,
+        before_fetch: Callable[[], None],
+        after_fetch: Callable[[], None],
+        before_validation: Callable[[], None],
+        before_owed_validation: Callable[[], None],
+        on_woken: Callable[[], None],
+        wake: type[BaseException],
+    ) -> None:
+        self._epoch_loop: Any = trainer.fit_loop.epoch_loop
+        self._val_loop: Any = trainer.fit_loop.epoch_loop.val_loop
+        self._before_fetch, self._after_fetch = before_fetch, after_fetch
+        self._before_validation = before_validation
+        self._before_owed_validation = before_owed_validation
+        self._on_woken, self._wake = on_woken, wake
+        self._fetches_between_steps = False
+        self.owes_validation = False
+        """Whether the loops were loaded from a checkpoint made after a batch and before the validation that follows."""
+        self._install()
+
+    def _install(self) -> None:
+        advance, advance_end = self._epoch_loop.advance, self._epoch_loop.on_advance_end
+        start = self._epoch_loop.on_run_start
+
+        def advance_until_woken(data_fetcher: Any) -> None:
+            # With dataloader_iter the step itself fetches, so that its work is half done then.
+            self._fetches_between_steps = not isinstance(data_fetcher, _DataLoaderIterDataFetcher)
+            try:
+                advance(data_fetcher)
+            except self._wake:
+                self._on_woken()
+                raise
+
+        def end_with_validation(data_fetcher: Any) -> None:
+            if not self._epoch_loop._skip_next_val and self._epoch_loop._should_check_val_fx(data_fetcher):
+                self._before_validation()
+            try:
+                advance_end(data_fetcher)
+            except self._wake:
+                self._on_woken()
+                raise
+
+        def start_with_owed_validation(data_fetcher: Any) -> None:
+            start(data_fetcher)
+            if not self.owes_validation:
+                return
+            self.owes_validation = False
+            self._before_owed_validation()
+            self._val_loop.restarting = False
+            # Due when the checkpoint was made; a time trigger would not say so again.
+            self._epoch_loop._should_check_val_fx = lambda data_fetcher: True
+            try:
+                advance_end(data_fetcher)
+            finally:
+                del self._epoch_loop._should_check_val_fx
+            self._epoch_loop.on_iteration_done()
+
+        _around(self._epoch_loop, "_on_before_fetch", after=self._fetch_begins)
+        _around(self._epoch_loop, "_on_after_fetch", before=self._after_fetch)
+        _around(self._val_loop, "_on_before_fetch", after=self._before_fetch)
+        _around(self._val_loop, "_on_after_fetch", before=self._after_fetch)
+        self._epoch_loop.advance = advance_until_woken
+        self._epoch_loop.on_advance_end = end_with_validation
+        self._epoch_loop.on_run_start = start_with_owed_validation
+
+    def _fetch_begins(self) -> None:
+        if self._fetches_between_steps:
+            self._before_fetch()
+
+    def remove(self) -> None:
+        """Leave the loops as they were."""
+        for loop, names in (
+            (self._epoch_loop, ("advance", "on_advance_end", "on_run_start", "_on_before_fetch", "_on_after_fetch")),
+            (self._val_loop, ("_on_before_fetch", "_on_after_fetch")),
+        ):
+            for name in names:
+                vars(loop).pop(name, None)
+
+
+def _around(target: Any, name: str, *, before: Callable[[], None] | None = None, after: Any = None) -> None:
+    original = getattr(target, name)
+
+    def call() -> None:
+        if before is not None:
+            before()
+        original()
+        if after is not None:
+            after()
+
+    setattr(target, name, call)
+
+
+def begin_reading_now(trainer: "pl.Trainer") -> None:
+    """Set the generators of the training data to where the resumed pass goes on, before validation uses them, too."""
+    for loader in trainer.fit_loop._combined_loader.flattened if trainer.fit_loop._combined_loader else []:
+        if hasattr(loader, "begin_reading"):
+            loader.begin_reading()
+
+
+def handlers_to_restore(trainer: "pl.Trainer") -> dict[int, Any]:
+    """Return the signal handlers, by number, that Lightning puts back when it is done; may be changed."""
+    handlers: dict[int, Any] = trainer._signal_connector._original_handlers
+    return handlers
+
+
+def positions(trainer: "pl.Trainer") -> list[dict[str, Any]]:
+    """Return the positions of the training loaders, cut off from what the loaders do from here on."""
+    combined = trainer.fit_loop._combined_loader
+    return copy.deepcopy(combined._state_dicts()) if combined is not None else []
+
+
+def dump_checkpoint(trainer: "pl.Trainer", loaders: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """Return what Lightning itself would save now, with the positions *loaders* if given; tensors are the live ones."""
+    if loaders is None:
+        return trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+    combined: Any = trainer.fit_loop._combined_loader
+    combined._state_dicts = lambda: loaders
+    try:
+        return trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+    finally:
+        del combined._state_dicts
 
 
 def loader_states(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
@@ -166,9 +298,10 @@ def run_state(trainer: "pl.Trainer") -> dict[str, Any]:
         },
         "should_stop": trainer.should_stop,
         "last_reload_epoch": trainer.fit_loop._last_train_dl_reload_epoch,
-        # With manual optimization nobody but the user knows whether gradients wait for the next batch.
+        # With manual optimization nobody but the user knows whether gradients wait for the next batch; otherwise they
+        # do where a notice came in the middle of an accumulation.
         "gradients": {}
-        if trainer.lightning_module.automatic_optimization
+        if trainer.lightning_module.automatic_optimization and is_between_optimizer_steps(trainer)
         else {n: p.grad for n, p in trainer.lightning_module.named_parameters() if p.grad is not None},
     }
 

@@ -1,6 +1,7 @@
 """The whole training as one stateful object: what Lightning saves, and what it forgets."""
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,7 +13,7 @@ from spotproof.errors import CheckpointDamaged, UnsafeState
 from spotproof.lightning import _private as private
 from spotproof.lightning._attributes import ChangedAttributes
 
-__all__ = ["LightningRun", "logger_versions"]
+__all__ = ["BeforeFetch", "LightningRun", "logger_versions"]
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,14 @@ def logger_versions(trainer: "pl.Trainer") -> list[Any]:
     return [logger.version if isinstance(logger, TensorBoardLogger) else None for logger in trainer.loggers]
 
 
+@dataclass(frozen=True, slots=True)
+class BeforeFetch:
+    """What fetching a batch changes, as it was before: a fetch that is interrupted leaves it anywhere."""
+
+    loaders: list[dict[str, Any]]
+    rng: dict[str, Any]
+
+
 class LightningRun:
     """The training of one trainer."""
 
@@ -29,14 +38,17 @@ class LightningRun:
         self.trainer: Any = None
         self.between = "batches"
         self.attributes: ChangedAttributes | None = None
+        self.before_fetch: BeforeFetch | None = None
+        """Set while a save is made out of an interrupted fetch."""
         self._warned: set[str] = set()
 
     def state_dict(self) -> dict[str, Any]:
-        checkpoint = private.dump_checkpoint(self.trainer)
+        fetch = self.before_fetch
+        checkpoint = private.dump_checkpoint(self.trainer, fetch.loaders if fetch else None)
         self._leave_out_unsafe_hparams(checkpoint)
         checkpoint["spotproof"] = {
             "between": self.between,
-            "rng": RngState().state_dict(),
+            "rng": fetch.rng if fetch else RngState().state_dict(),
             "run": private.run_state(self.trainer),
             "attributes": self.attributes.state_dict() if self.attributes is not None else {},
             "loggers": logger_versions(self.trainer),

@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -10,18 +11,20 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from spotproof.checkpoint import Checkpointer, Manifest, RngState, read_manifest
-from spotproof.checkpoint.interval import SaveSchedule, auto_interval_seconds
+from spotproof.checkpoint.interval import SaveSchedule
 from spotproof.checkpoint.journal import mean_uptime_seconds
 from spotproof.checkpoint.restore import read_state
-from spotproof.errors import ResumeMismatch, SpecError, UnsafeState
+from spotproof.errors import ResumeMismatch, SpecError
 from spotproof.events import Resumed, Warned
 from spotproof.lightning import _private as private
 from spotproof.lightning._attributes import ChangedAttributes
 from spotproof.lightning._departure import Departure
 from spotproof.lightning._io import SpotCheckpointIO
+from spotproof.lightning._notice import NoticeSource, Woken
 from spotproof.lightning._place import default_dirpath
 from spotproof.lightning._progress import ProgressReport
-from spotproof.lightning._run import LightningRun, logger_versions
+from spotproof.lightning._saves import Saves
+from spotproof.lightning._waiting import Waiting
 from spotproof.storage import open_storage
 
 __all__ = ["SpotCheckpoint"]
@@ -50,6 +53,9 @@ class SpotCheckpoint(Callback):
         every_n_steps: int | None = None,
         every_n_seconds: float | Literal["auto"] | None = "auto",
         keep: int = 2,
+        notices: Sequence[NoticeSource] | None = None,
+        grace_seconds: float | None = None,
+        requeue: bool = True,
     ) -> None:
         """Prepare; touches nothing yet.
 
@@ -59,26 +65,31 @@ class SpotCheckpoint(Callback):
             every_n_steps: Optimizer steps between saves. Both triggers may be set; whichever comes first counts.
             every_n_seconds: Seconds between saves, None, or ``"auto"``: from the measured stall and mean uptime.
             keep: Newest checkpoints kept, at least 2.
+            notices: What to listen to: ``"sigterm"``, ``"sigusr1"``, ``"sigusr2"``, ``"ec2"`` (the metadata service
+                of a spot instance). By default SIGTERM, and SIGUSR1 in a Slurm job.
+            grace_seconds: From a notice to the kill; a save that can't be done by then is not begun. By default
+                ``SPOTPROOF_GRACE_SECONDS``, else 30 on Kubernetes and Slurm, else 120.
+            requeue: Whether to run ``scontrol requeue`` after Slurm's SIGUSR1.
 
         Raises:
             SpecError: A value is out of range, or no trigger is set.
         """
         self.dirpath = os.fspath(dirpath) if dirpath is not None else default_dirpath(os.environ)
-        self._schedule = SaveSchedule(every_n_steps=every_n_steps, every_n_seconds=every_n_seconds)
+        schedule = SaveSchedule(every_n_steps=every_n_steps, every_n_seconds=every_n_seconds)
         config = {"dirpath": self.dirpath, "every_n_steps": every_n_steps, "every_n_seconds": every_n_seconds}
         self._checkpointer = Checkpointer(self.dirpath, keep=keep, config=config)
-        self._departure = Departure(self._checkpointer)
+        self._departure = Departure(self._checkpointer, notices=notices, grace_seconds=grace_seconds, requeue=requeue)
+        self._saves = Saves(self._checkpointer, schedule, self._warn)
         self._progress = ProgressReport(self._checkpointer)
         self._hooks: private.FitHooks | None = None
-        self._run: LightningRun | None = None
+        self._notice_hooks: private.NoticeHooks | None = None
+        self._waiting: Waiting | None = None
         self._resumed: dict[str, Any] | None = None
         self._resumed_step: int | None = None
         self._offered: Manifest | None = None
         self._loggers_continue = False
         self._load_seconds = 0.0
         self._has_trained = False
-        self._num_saves = 0
-        self._mean_uptime_seconds = 0.0
 
     def latest(self) -> str | None:
         """Return the newest checkpoint that verifies, for ``fit(ckpt_path=…)``, or None if there is none.
@@ -110,13 +121,20 @@ class SpotCheckpoint(Callback):
             after_training=lambda: self._at_end(trainer),
             on_order_mismatch=self._warn,
         )
-        if self._run is None:
-            self._run = LightningRun()
-            self._checkpointer.register("lightning", self._run)
-        self._run.trainer = trainer
+        self._saves.run.trainer = trainer
         self._has_trained = False
         self._resumed = None
         self._departure.start()
+        self._waiting = waiting = Waiting(trainer, self._checkpointer, self._departure, self._saves)
+        self._notice_hooks = private.NoticeHooks(
+            trainer,
+            before_fetch=waiting.fetch_begins,
+            after_fetch=waiting.fetch_ended,
+            before_validation=waiting.validation_follows,
+            before_owed_validation=lambda: self._begin_training(trainer),
+            on_woken=waiting.woken,
+            wake=Woken,
+        )
         self._loggers_continue = False
         if self._offered is not None:
             # Before other callbacks look where the logger writes: ModelCheckpoint's folder follows it.
@@ -148,11 +166,17 @@ class SpotCheckpoint(Callback):
             return
         self._resumed_step = checkpoint["global_step"]
         self._hooks.loader_states = private.loader_states(checkpoint)
-        if self._resumed["between"] == "batches":
+        if self._resumed["between"] != "end":
             self._hooks.is_resuming = True
+            if self._notice_hooks is not None:
+                self._notice_hooks.owes_validation = self._resumed["between"] == "validation"
         else:
             self._hooks.rng_of_finished_run = self._resumed["rng"]
-        self._continue_loggers(trainer, self._resumed["loggers"], private.batches_that_stepped(checkpoint))
+        self._continue_loggers(
+            trainer,
+            self._resumed["loggers"],
+            private.batches_that_stepped(checkpoint) + (self._resumed["between"] == "validation"),
+        )
 
     def _continue_loggers(self, trainer: "pl.Trainer", versions: list[Any], step: int) -> None:
         if self._loggers_continue:
@@ -171,10 +195,10 @@ class SpotCheckpoint(Callback):
         """Become the writer of the folder, after the checkpoint was loaded and before anything is trained."""
         if self._resumed_step is None and self._checkpointer.attempt is None:
             self._refuse_to_overwrite()
-        if self._run is not None:
-            self._run.attributes = ChangedAttributes(trainer)
+        self._saves.run.attributes = ChangedAttributes(trainer)
         attempt = self._checkpointer.begin()
-        self._mean_uptime_seconds = mean_uptime_seconds(self._checkpointer.storage)
+        self._departure.tell_deafness()
+        self._saves.mean_uptime_seconds = mean_uptime_seconds(self._checkpointer.storage)
         if self._resumed_step is not None:
             self._checkpointer.record(Resumed(attempt=attempt, step=self._resumed_step, seconds=self._load_seconds))
 
@@ -189,8 +213,12 @@ class SpotCheckpoint(Callback):
 
     # -- training ----------------------------------------------------------------------------------------------------
 
+    def on_sanity_check_start(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule") -> None:
+        """Take the signals back from Lightning, which has its handlers by now."""
+        self._departure.notice.hold()
+
     def on_train_start(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule") -> None:
-        """Say where training begins, and keep SIGTERM for the safe points."""
+        """Say where training begins, and keep the signals for the safe points."""
         self._departure.notice.hold()
         self._progress.tell(trainer)
         if self._resumed is not None and self._resumed["between"] == "end":
@@ -198,32 +226,34 @@ class SpotCheckpoint(Callback):
 
     def _at_safe_point(self, trainer: "pl.Trainer") -> None:
         """Between two batches: nothing is half done, nothing of the next batch has been fetched."""
+        assert self._waiting is not None
+        self._begin_training(trainer)
         step = trainer.global_step
-        if not self._has_trained:
-            self._has_trained = True
-            self._start(trainer, step)
-        if not private.is_between_optimizer_steps(trainer):
-            return
-        now = time.monotonic()
         if self._departure.is_wanted:
-            is_saved = step == self._schedule.last_step
-            self._departure.leave(step, None if is_saved else lambda: self._save(trainer, step, now, wait=True))
-        is_due = self._schedule.is_due(step, now) or self._checkpointer.must_repeat
-        if is_due and step != self._schedule.last_step:
-            self._save(trainer, step, now)
+            self._departure.leave(step, lambda: self._saves.save(trainer))
+        if private.is_between_optimizer_steps(trainer) and self._saves.is_due(step):
+            self._saves.save(trainer, may_defer=True)
+        self._waiting.batch_follows()
 
-    def _start(self, trainer: "pl.Trainer", step: int) -> None:
+    def _begin_training(self, trainer: "pl.Trainer") -> None:
+        """Put everything where the resumed run stood, or make the first save; only once."""
+        if self._has_trained:
+            return
         assert self._hooks is not None
+        assert self._waiting is not None
+        self._has_trained = True
+        self._waiting.training_begins()
         self._hooks.loader_states = self._hooks.rng_of_finished_run = None
-        now = time.monotonic()
-        self._schedule.saved(step, now)
+        self._saves.begin(trainer.global_step)
         for kind in private.unresumable_loaders(trainer):
             self._warn(
                 f"The position in the training data ({kind}) can't be saved, so a resume within an epoch will not be "
                 "exact. Use a map-style dataset with a DataLoader, or a loader with state_dict and load_state_dict."
             )
         if self._resumed is not None:
-            if self._resumed["between"] == "batches":
+            if self._resumed["between"] != "end":
+                if self._resumed["between"] == "validation":
+                    private.begin_reading_now(trainer)
                 private.restore_run_state(trainer, self._resumed["run"])
                 self._restore_attributes()
                 RngState().load_state_dict(self._resumed["rng"])
@@ -231,42 +261,12 @@ class SpotCheckpoint(Callback):
         else:
             # At once, so that a state that can't be saved is refused before an hour of training depends on it, and so
             # that a kill in the first steps comes back to the same initial weights.
-            self._save(trainer, step, now)
+            self._saves.save(trainer, may_defer=True)
 
     def _restore_attributes(self) -> None:
-        if self._resumed is not None and self._run is not None and self._run.attributes is not None:
-            self._run.attributes.load_state_dict(self._resumed["attributes"])
-
-    def _save(
-        self, trainer: "pl.Trainer", step: int, now: float, *, wait: bool = False, between: str = "batches"
-    ) -> None:
-        assert self._run is not None
-        self._run.between = between
-        began = time.perf_counter()
-        meta = {
-            "epoch": trainer.current_epoch,
-            "between": between,
-            "loggers": logger_versions(trainer),
-            "logged_steps": private.logged_steps(trainer),
-        }
-        try:
-            is_saved = self._checkpointer.save(step, meta=meta, wait=wait)
-        except UnsafeState as err:
-            if self._num_saves < 2:
-                raise
-            # Training has come far on states that could be saved: it goes on, and the newest checkpoint stays.
-            self._schedule.saved(step, now)
-            self._warn(f"Step {step} is not saved. {err}")
-            return
-        if is_saved:
-            self._num_saves += 1
-            stall = time.perf_counter() - began
-            self._schedule.saved(step, now)
-            writer = self._checkpointer.writer
-            if writer is not None and writer.last_durable_seconds is not None and not wait:
-                self._schedule.auto_seconds = auto_interval_seconds(
-                    stall, writer.last_durable_seconds, self._mean_uptime_seconds
-                )
+        attributes = self._saves.run.attributes
+        if self._resumed is not None and attributes is not None:
+            attributes.load_state_dict(self._resumed["attributes"])
 
     def on_train_batch_end(
         self, trainer: "pl.Trainer", pl_module: "pl.LightningModule", outputs: Any, batch: Any, batch_idx: int
@@ -281,21 +281,29 @@ class SpotCheckpoint(Callback):
     def on_validation_end(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule") -> None:
         """Note the phase."""
         self._progress.enter(trainer, "train")
+        if self._waiting is not None:
+            self._waiting.validation_ended()
 
     # -- end ---------------------------------------------------------------------------------------------------------
 
     def _at_end(self, trainer: "pl.Trainer") -> None:
         """Training is complete and every hook has run: what is saved now is the result."""
         step = trainer.global_step
-        self._save(trainer, step, time.monotonic(), wait=True, between="end")
+        if self._departure.is_wanted:
+            self._departure.leave(step, lambda: self._saves.save(trainer, between="end"), is_new=True)
+        self._saves.save(trainer, between="end", wait=True)
+        if self._departure.is_wanted:
+            self._departure.leave(step, None)
         self._departure.tell_end("finished", step)
 
     def on_exception(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule", exception: BaseException) -> None:
         """Let a save under way become durable; what was trained since is lost, as in a kill."""
-        if self._checkpointer.attempt is not None and not isinstance(exception, SystemExit):
+        if isinstance(exception, Woken):
+            self._departure.left_early(trainer.global_step)
+        elif self._checkpointer.attempt is not None and not isinstance(exception, SystemExit):
             self._checkpointer.wait()
             self._departure.tell_end("error", trainer.global_step)
-        self._detach()
+        self._detach(trainer)
 
     def teardown(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule", stage: str) -> None:
         """Leave the trainer and the process as they were."""
@@ -307,13 +315,14 @@ class SpotCheckpoint(Callback):
                 RngState().load_state_dict(self._resumed["rng"])
             self._checkpointer.close()
             self._departure.tell_end("finished", trainer.global_step)  # also if there was nothing left to train
-            self._detach()
+            self._detach(trainer)
 
-    def _detach(self) -> None:
-        self._departure.stop()
-        if self._hooks is not None:
-            self._hooks.remove()
-            self._hooks = None
+    def _detach(self, trainer: "pl.Trainer") -> None:
+        self._departure.stop(private.handlers_to_restore(trainer))
+        for hooks in (self._hooks, self._notice_hooks):
+            if hooks is not None:
+                hooks.remove()
+        self._hooks = self._notice_hooks = None
 
     def _warn(self, message: str) -> None:
         log.warning(message)
