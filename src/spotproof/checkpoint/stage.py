@@ -127,7 +127,7 @@ class Stager:
                     slot.view.copy_(tensor, non_blocking=is_async)
                     staged.append(slot.staged)
                     continue
-                known = self._unchanging.known_hash(name, tensor) if slot.is_filled else None
+                known = self._unchanging.known_hash(name, tensor) if slot.is_filled and not copy_all else None
                 if known is None:
                     slot.view.copy_(tensor, non_blocking=is_async)
                     slot.is_filled = True

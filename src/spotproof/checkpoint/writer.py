@@ -1,6 +1,7 @@
 """The background half of a save: hash, write, commit, retain. Training sees only the copy."""
 
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -55,7 +56,11 @@ class Writer:
         self._run_id = run_id
         self._keep = keep
         self._resumed_from = resumed_from.step if resumed_from else None
-        self._thread: threading.Thread | None = None
+        # One thread for all saves: to start one for each would be a part of each stall.
+        self._thread = threading.Thread(target=self._serve, name="spotproof-write", daemon=True)
+        self._saves: queue.SimpleQueue[tuple[int, StagedState, dict[str, object]]] = queue.SimpleQueue()
+        self._is_idle = threading.Event()
+        self._is_idle.set()
         self.conflict: CheckpointConflict | None = None
         """Set when a newer attempt was found to write here; this one must stop."""
         self.last_durable_seconds: float | None = None
@@ -92,7 +97,7 @@ class Writer:
     @property
     def is_busy(self) -> bool:
         """Whether a save is under way; then its staged buffers must not be touched."""
-        return self._thread is not None and self._thread.is_alive()
+        return not self._is_idle.is_set()
 
     @property
     def busy_seconds(self) -> float:
@@ -103,16 +108,23 @@ class Writer:
         """Start writing *staged*; the caller has made sure that no save is under way."""
         assert not self.is_busy
         self._busy_since = time.monotonic()
-        self._thread = threading.Thread(
-            target=self._run, args=(step, staged, meta), name=f"spotproof-write-{step}", daemon=True
-        )
-        self._thread.start()
+        self._is_idle.clear()
+        if not self._thread.is_alive():
+            self._thread.start()
+        self._saves.put((step, staged, meta))
 
     def wait(self, timeout: float | None = None) -> bool:
         """Return when no save is under way, or after *timeout* seconds; tell whether none is."""
-        if self._thread is not None:
-            self._thread.join(timeout)
-        return not self.is_busy
+        return self._is_idle.wait(timeout)
+
+    def _serve(self) -> None:
+        while True:
+            save = self._saves.get()
+            try:
+                self._run(*save)
+            finally:
+                del save  # holds tensors of the training
+                self._is_idle.set()
 
     def _run(self, step: int, staged: StagedState, meta: dict[str, object]) -> None:
         began = time.perf_counter()
