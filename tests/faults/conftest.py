@@ -22,11 +22,11 @@ class Zygote:
             text=True,
         )
 
-    def train(self, folder, scenario, *, kill=None, mutate=None, settle=True, kill_after=None):
+    def train(self, folder, scenario, *, kill=None, mutate=None, settle=True, kill_after=None, spot=None, fault=None):
         """Run one attempt; return its exit code, negative for a signal."""
         folder.mkdir(exist_ok=True)
         request = {"folder": str(folder), "scenario": scenario, "kill": kill, "mutate": mutate, "settle": settle}
-        request["kill_after"] = kill_after
+        request.update(kill_after=kill_after, spot=spot, fault=fault)
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())

@@ -39,11 +39,16 @@ class Samples(Dataset):
 
     def __init__(self):
         self.rng = np.random.default_rng(4)
+        self.fetched = 0
 
     def __len__(self):
         return NUM_SAMPLES
 
     def __getitem__(self, index):
+        self.fetched += 1
+        if _kill.get("point") == "fetch":
+            time.sleep(0.03)  # a slow loader
+            kill_if("fetch", self.fetched)
         base = torch.sin(torch.arange(8.0) * (index + 1))
         noise = torch.randn(8) * 0.1 + np.random.rand() * 0.1 + random.random() * 0.1 + self.rng.random() * 0.1
         return {"id": index, "x": base + noise, "y": index % 3}
@@ -102,7 +107,12 @@ class Model(pl.LightningModule):
         self.trace("batch", self.current_epoch, batch_idx, batch["id"].tolist(), loss.item().hex())
         return loss
 
+    def setup(self, stage):
+        kill_if("setup", 10**9)
+
     def validation_step(self, batch, batch_idx):
+        if self.trainer.sanity_checking:
+            kill_if("sanity_check", 10**9)
         kill_if("validation_step", self.global_step)
         loss = nn.functional.cross_entropy(self.net(batch["x"]), batch["y"])
         self.log("val_loss", loss)
@@ -135,15 +145,18 @@ class Model(pl.LightningModule):
 
 
 _kill = {}
+_trainer_pid = 0
 
 
 def kill_if(point, step):
     """Send this process the signal that the request asked for here: SIGKILL unless it says otherwise."""
     if _kill.get("point") == point and step >= _kill["step"]:
-        signum = _kill.get("signal", signal.SIGKILL)
+        signum, hangs = _kill.get("signal", signal.SIGKILL), _kill.get("hangs")
         if signum != signal.SIGKILL:
             _kill.clear()  # once
-        os.kill(os.getpid(), signum)
+        os.kill(_trainer_pid, signum)
+        while hangs:  # what would never come back by itself
+            time.sleep(0.01)
 
 
 class Ledger(pl.Callback):
@@ -224,6 +237,8 @@ def extra_callbacks(scenario, folder):
 
 
 def train(request):
+    global _trainer_pid
+    _trainer_pid = os.getpid()  # loader workers send their kills there, too
     scenario, folder = request["scenario"], Path(request["folder"])
     _kill.update(request.get("kill") or {})
 
@@ -233,7 +248,16 @@ def train(request):
 
     pl.seed_everything(scenario.get("seed", 7), verbose=False)
     model = Model(scenario, trace)
-    spot = SpotCheckpoint(folder / "checkpoints", every_n_steps=scenario.get("every", 3), every_n_seconds=None)
+    spot = SpotCheckpoint(
+        folder / "checkpoints",
+        every_n_steps=scenario.get("every", 3),
+        every_n_seconds=None,
+        **request.get("spot") or {},
+    )
+    if request.get("fault"):
+        import faulty_machine
+
+        faulty_machine.install(folder, spot, **request["fault"])
     if request.get("mutate") == "order":  # resume without the position in the data
         from spotproof.checkpoint.order import _Resumable
 

@@ -28,10 +28,10 @@ class TrackedSampler(Sampler[Any]):
     def __init__(self, inner: Any, on_mismatch: OrderMismatch | None) -> None:
         self._inner = inner
         self._on_mismatch = on_mismatch
-        self._resume: tuple[dict[str, Any], int] | None = None
         self.start_pass()
 
     def start_pass(self) -> None:
+        self._resume: tuple[dict[str, Any], int] | None = None  # one that ended before anything was drawn is over
         self._first_draw: dict[str, Any] | None = None
         self._consumed = 0
         self._digest = _NO_DIGEST
