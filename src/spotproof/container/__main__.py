@@ -14,7 +14,8 @@ from spotproof.container.environment import Machine, build_environment
 from spotproof.container.failure import describe_failure, write_failure
 from spotproof.container.process import SignalInbox, run
 from spotproof.container.program import build_command, choose_program
-from spotproof.contract import ENV_BASE_DIR, EXIT_INTERRUPTED, ML_ROOT
+from spotproof.container.warm import read_ahead
+from spotproof.contract import ENV_BASE_DIR, ENV_CHECKPOINT_DIR, EXIT_INTERRUPTED, ML_ROOT
 from spotproof.errors import SpotError
 
 _logger = logging.getLogger("spotproof.container")
@@ -50,7 +51,8 @@ def _run_program(argv: Sequence[str], environ: Mapping[str, str], base: Path, in
     _logger.info(
         "host=%s of %d, in %s: %s", config.current_host, len(config.hosts), command.directory, shlex.join(command.argv)
     )
-    outcome = run(command, environment, inbox)
+    checkpoints = environment.get(ENV_CHECKPOINT_DIR)
+    outcome = run(command, environment, inbox, beside=lambda: read_ahead(Path(checkpoints)) if checkpoints else None)
     if outcome.exit_code == EXIT_INTERRUPTED and outcome.forwarded:
         _logger.info("The program left after %s, as it was asked to.", outcome.forwarded[0].name)
     elif outcome.exit_code != 0:

@@ -6,7 +6,7 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -63,8 +63,16 @@ def _ignore(number: int, frame: FrameType | None) -> None:
     """Let the wakeup pipe do the work."""
 
 
-def run(command: Command, environment: Mapping[str, str], inbox: SignalInbox) -> Outcome:
+def run(
+    command: Command,
+    environment: Mapping[str, str],
+    inbox: SignalInbox,
+    *,
+    beside: Callable[[], object] = lambda: None,
+) -> Outcome:
     """Run *command* to its end and return how it ended. Nothing that it started is left running.
+
+    Once it has started, *beside* is called.
 
     Its stdout is ours; its stderr passes through us byte by byte, so that the last of it can be told as the reason of
     a failure.
@@ -93,6 +101,7 @@ def run(command: Command, environment: Mapping[str, str], inbox: SignalInbox) ->
     os.close(child_stderr_fd)
     os.set_blocking(stderr_fd, False)
     tail = bytearray()
+    beside()
 
     with selectors.DefaultSelector() as selector:
         selector.register(stderr_fd, selectors.EVENT_READ)
