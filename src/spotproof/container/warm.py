@@ -11,8 +11,8 @@ __all__ = ["read_ahead"]
 def read_ahead(directory: Path) -> int:
     """Ask the kernel to read the packs of the newest checkpoint in *directory*; return how many bytes were asked for.
 
-    Importing torch takes seconds in which the disk is idle. Nothing is verified here: the program does that as it reads,
-    at the speed of memory then. Never raises, for it is only a help.
+    Importing torch takes seconds in which the disk is idle. Nothing is verified here: the program does that as it
+    reads, at the speed of memory then. Never raises, for it is only a help.
     """
     if not hasattr(os, "posix_fadvise"):  # macOS
         return 0
