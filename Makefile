@@ -36,7 +36,7 @@ test-full: check
 	@$(BIN)/python -m pytest -m "not aws" --timeout 1800
 
 bench: .venv/.dev-installed
-	@$(BIN)/python benchmarks/save_stall.py
+	@for name in save_stall memory restore overhead goodput; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit; done
 
 clean:
 	rm -rf .venv .spotproof .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist src/*.egg-info
