@@ -80,6 +80,7 @@ class Stager:
     def __init__(self, unchanging: Unchanging) -> None:
         self._unchanging = unchanging
         self._slots: dict[_Key, _Slot] = {}
+        self._streams: dict[torch.device, torch.cuda.Stream] = {}
 
     def cold_bytes(self, tensors: list[tuple[str, torch.Tensor]]) -> int:
         """Return how many bytes of *tensors* have no buffer yet."""
@@ -93,10 +94,7 @@ class Stager:
         First touching a page takes some ten times as long as copying it, and training need not stand still for it.
         Until it has run, nothing else may be asked of this stager.
         """
-        wanted = [
-            _Wanted(key, _size_bytes(tensor), tensor.element_size(), tensor.device.type == "cuda")
-            for key, (_, tensor) in zip(_keys(tensors), tensors, strict=True)
-        ]
+        wanted = _wanted(tensors)
 
         def run() -> None:
             self._make_room(wanted, is_touched=True)
@@ -118,35 +116,45 @@ class Stager:
         """
         began = time.perf_counter() if began is None else began
         slots = self._slots_for(tensors)
-        on_device = {tensor.device for _, tensor in tensors if tensor.is_cuda}
-        is_async = bool(on_device)
         staged = []
+        on_gpu: dict[torch.device, list[tuple[torch.Tensor, torch.Tensor]]] = {}
         with torch.no_grad():
             for slot, (name, tensor) in zip(slots, tensors, strict=True):
-                if not slot.may_be_kept:
-                    slot.view.copy_(tensor, non_blocking=is_async)
-                    staged.append(slot.staged)
-                    continue
-                known = self._unchanging.known_hash(name, tensor) if slot.is_filled and not copy_all else None
+                known = None
+                if slot.may_be_kept and slot.is_filled and not copy_all:
+                    known = self._unchanging.known_hash(name, tensor)
                 if known is None:
-                    slot.view.copy_(tensor, non_blocking=is_async)
+                    if tensor.is_cuda:
+                        on_gpu.setdefault(tensor.device, []).append((slot.view, tensor))
+                    else:
+                        slot.view.copy_(tensor)
                     slot.is_filled = True
-                live = tensor if known is not None else None
-                staged.append(replace(slot.staged, identity=identity_of(tensor), known_hash=known, live=live))
-        for device in on_device:
-            # Not measured on a GPU yet. One wait for all copies; the buffers are pinned, so they ran back to back.
-            torch.cuda.synchronize(device)
+                if slot.may_be_kept:
+                    live = tensor if known is not None else None
+                    staged.append(replace(slot.staged, identity=identity_of(tensor), known_hash=known, live=live))
+                else:
+                    staged.append(slot.staged)
+            self._copy_from_gpus(on_gpu)
         state = json.dumps(trees, separators=(",", ":")).encode()
         return StagedState(tuple(staged), state, time.perf_counter() - began)
+
+    def _copy_from_gpus(self, pairs: dict[torch.device, list[tuple[torch.Tensor, torch.Tensor]]]) -> None:
+        """Copy into pinned buffers, on a stream of each GPU's own. Written with care, not run on a GPU yet."""
+        for device, copies in pairs.items():
+            stream = self._streams.get(device)
+            if stream is None:
+                stream = self._streams[device] = torch.cuda.Stream(device)
+            stream.wait_stream(torch.cuda.current_stream(device))
+            with torch.cuda.stream(stream):
+                for view, tensor in copies:
+                    view.copy_(tensor, non_blocking=True)
+        for device in pairs:  # all GPUs copy at the same time; what else runs on them is not waited for
+            self._streams[device].synchronize()
 
     def _slots_for(self, tensors: list[tuple[str, torch.Tensor]]) -> list[_Slot]:
         keys = _keys(tensors)
         if self._slots.keys() != set(keys):
-            wanted = [
-                _Wanted(key, _size_bytes(tensor), tensor.element_size(), tensor.device.type == "cuda")
-                for key, (_, tensor) in zip(keys, tensors, strict=True)
-            ]
-            self._make_room(wanted, is_touched=False)
+            self._make_room(_wanted(tensors), is_touched=False)
         return [self._slots[key] for key in keys]
 
     def _make_room(self, wanted: "list[_Wanted]", *, is_touched: bool) -> None:
@@ -175,6 +183,13 @@ class _Wanted:
     size_bytes: int
     element_size: int
     is_on_gpu: bool
+
+
+def _wanted(tensors: list[tuple[str, torch.Tensor]]) -> list[_Wanted]:
+    return [
+        _Wanted(key, _size_bytes(tensor), tensor.element_size(), tensor.is_cuda)
+        for key, (_, tensor) in zip(_keys(tensors), tensors, strict=True)
+    ]
 
 
 def _allocate(missing: list[_Wanted], *, is_touched: bool) -> dict[_Key, _Slot]:
