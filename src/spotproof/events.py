@@ -25,6 +25,7 @@ __all__ = [
     "CheckpointDropped",
     "CheckpointRejected",
     "Event",
+    "IntervalTuned",
     "NoticeReceived",
     "PhaseEntered",
     "Progress",
@@ -160,6 +161,33 @@ class CheckpointDropped(Event):
 
     kind: ClassVar[str] = "checkpoint_dropped"
     step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntervalTuned(Event):
+    """In ``auto`` mode: saves are made in another interval than before, by a fifth at least."""
+
+    kind: ClassVar[str] = "interval_tuned"
+    seconds: float
+    """From the beginning of one save to that of the next."""
+    bound: str
+    """What decided; see :class:`spotproof.checkpoint.optimum.Choice`."""
+    optimum_seconds: float
+    """What would lose least, without budget and bounds."""
+    stall_seconds: float
+    """How long a save stops training."""
+    slowdown_seconds: float
+    """What steps take longer, all together, while a save is written."""
+    durable_seconds: float
+    """From the end of the stall to the commit."""
+    mean_uptime_seconds: float
+    """Between interruptions, as it is expected."""
+    interruptions: int
+    """That this expectation rests on; with 0 it is an assumption."""
+    budget: float
+    """Share of the time that stalls and slowed steps may take."""
+    reason: str
+    """The same for people, in one sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,42 +1,11 @@
 """When a save is due: a step trigger, a time trigger, or both. Pure: the clock is an argument."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 from spotproof.errors import SpecError
 
-__all__ = ["DEFAULT_MEAN_UPTIME_SECONDS", "SaveSchedule", "auto_interval_seconds"]
-
-DEFAULT_MEAN_UPTIME_SECONDS = 2 * 3600.0
-"""Assumed running time between interruptions before any was seen: AWS's lowest interruption bands are weeks, recorded
-traces of busy GPU types have means of one to ten hours."""
-
-_FIRST_AUTO_SECONDS = 10.0
-_MIN_AUTO_SECONDS = 1.0
-_MAX_AUTO_SECONDS = 900.0
-_STALL_BUDGET = 0.02
-"""Share of the running time that stalls may take in auto mode."""
-
-
-def auto_interval_seconds(
-    stall_seconds: float, durable_seconds: float, mean_uptime_seconds: float = DEFAULT_MEAN_UPTIME_SECONDS
-) -> float:
-    """Return the time between saves that minimises expected lost time, within bounds.
-
-    First-order optimum sqrt(2 * C * M) with C the stall, but never so short that stalls take more than 2 % of the time
-    or that a save is due before the last is durable, and at most 15 minutes.
-
-    Args:
-        stall_seconds: C >= 0, how long one save stops training.
-        durable_seconds: From the end of the stall to the commit.
-        mean_uptime_seconds: M > 0, mean running time between interruptions.
-
-    Source: Young (1974), doi:10.1145/361147.361115.
-    """
-    optimum = math.sqrt(2 * stall_seconds * mean_uptime_seconds)
-    least = max(_MIN_AUTO_SECONDS, 1.2 * durable_seconds, stall_seconds / _STALL_BUDGET)
-    return min(max(optimum, least), max(_MAX_AUTO_SECONDS, least))
+__all__ = ["SaveSchedule"]
 
 
 @dataclass(kw_only=True)
@@ -49,8 +18,8 @@ class SaveSchedule:
     """Seconds between saves (> 0), ``"auto"``, or None."""
     last_step: int = 0
     last_at: float = 0.0
-    auto_seconds: float = _FIRST_AUTO_SECONDS
-    """The interval in auto mode; see :func:`auto_interval_seconds`."""
+    auto_seconds: float = 10.0
+    """The interval in auto mode; :class:`~spotproof.checkpoint.tuning.IntervalTuner` finds it."""
 
     def __post_init__(self) -> None:
         if self.every_n_steps is None and self.every_n_seconds is None:

@@ -1,13 +1,27 @@
-"""The event file of one attempt."""
+"""The event file of one attempt, and what those of earlier attempts tell."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from spotproof.checkpoint.interval import DEFAULT_MEAN_UPTIME_SECONDS
-from spotproof.events import EVENT_FILE_REGEX, AttemptEnded, Event, event_file, parse_events, to_line
+from spotproof.checkpoint.optimum import SaveCost
+from spotproof.checkpoint.uptime import Uptime, uptime_of
+from spotproof.events import (
+    EVENT_FILE_REGEX,
+    CheckpointCommitted,
+    Event,
+    IntervalTuned,
+    event_file,
+    parse_events,
+    to_line,
+)
 from spotproof.storage import LocalStorage, Storage
 
-__all__ = ["Journal", "mean_uptime_seconds", "read_events", "recorded_attempts"]
+__all__ = ["History", "Journal", "read_events", "read_history", "recorded_attempts"]
+
+_REMEMBERED_ATTEMPTS = 10
+"""Interruptions come more often at some times than at others; older attempts say nothing about today."""
+_TAIL_BYTES = 64 * 1024
 
 
 class Journal:
@@ -62,15 +76,44 @@ def read_events(storage: Storage, attempt: int) -> list[Event]:
     return list(parse_events(storage.get(event_file(attempt)).decode(errors="replace").splitlines()))
 
 
-def mean_uptime_seconds(storage: Storage, prior_seconds: float = DEFAULT_MEAN_UPTIME_SECONDS) -> float:
-    """Return the mean running time between interruptions that this run has seen so far.
+@dataclass(frozen=True, slots=True)
+class History:
+    """What earlier attempts of a run tell about the next one."""
 
-    The prior counts as one interruption after *prior_seconds*, so that a single early kill does not decide alone.
+    uptimes: tuple[Uptime, ...] = ()
+    """Of the last attempts that trained."""
+    costs: tuple[SaveCost, ...] = ()
+    """Of the last saves of the last attempt that trained, oldest first."""
+
+
+def read_history(storage: Storage, before: int) -> History:
+    """Return what the attempts below number *before* left. Files that are missing, torn or strange are passed over.
+
+    Raises:
+        OSError: The storage can't even be listed.
     """
-    total, interruptions = prior_seconds, 1
-    for attempt in recorded_attempts(storage)[:-1]:  # the last one is this attempt
-        events = read_events(storage, attempt)
-        if events:
-            total += (events[-1].at - events[0].at).total_seconds()
-            interruptions += not any(isinstance(event, AttemptEnded) for event in events)
-    return total / interruptions
+    uptimes: list[Uptime] = []
+    costs: tuple[SaveCost, ...] = ()
+    for attempt in [number for number in recorded_attempts(storage) if number < before][-_REMEMBERED_ATTEMPTS:]:
+        try:
+            events = storage.get(event_file(attempt))
+        except OSError:
+            continue
+        uptime = uptime_of(events)
+        if uptime is not None:
+            uptimes.append(uptime)
+            costs = _costs(events[-_TAIL_BYTES:].decode(errors="replace")) or costs
+    return History(tuple(uptimes), costs)
+
+
+def _costs(text: str) -> tuple[SaveCost, ...]:
+    slowdown, saves = 0.0, []
+    for event in parse_events(text.splitlines()):
+        if isinstance(event, IntervalTuned):
+            slowdown = event.slowdown_seconds
+        elif isinstance(event, CheckpointCommitted) and min(event.stall_seconds, event.durable_seconds) >= 0:
+            saves.append(event)
+    return tuple(
+        SaveCost(stall_seconds=save.stall_seconds, slowdown_seconds=slowdown, durable_seconds=save.durable_seconds)
+        for save in saves
+    )

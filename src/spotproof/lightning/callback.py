@@ -12,8 +12,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from spotproof.checkpoint import Checkpointer, Manifest, RngState, read_manifest
 from spotproof.checkpoint.interval import SaveSchedule
-from spotproof.checkpoint.journal import mean_uptime_seconds
 from spotproof.checkpoint.restore import read_state
+from spotproof.checkpoint.tuning import DEFAULT_OVERHEAD_BUDGET, checked_budget
 from spotproof.errors import ResumeMismatch, SpecError
 from spotproof.events import Resumed, Warned
 from spotproof.lightning import _private as private
@@ -52,6 +52,7 @@ class SpotCheckpoint(Callback):
         *,
         every_n_steps: int | None = None,
         every_n_seconds: float | Literal["auto"] | None = "auto",
+        overhead_budget: float = DEFAULT_OVERHEAD_BUDGET,
         keep: int = 2,
         notices: Sequence[NoticeSource] | None = None,
         grace_seconds: float | None = None,
@@ -63,7 +64,10 @@ class SpotCheckpoint(Callback):
             dirpath: Folder for checkpoints; by default ``SM_CHECKPOINT_DIR``, else what SageMaker's
                 checkpointconfig.json says, else ``checkpoints``.
             every_n_steps: Optimizer steps between saves. Both triggers may be set; whichever comes first counts.
-            every_n_seconds: Seconds between saves, None, or ``"auto"``: from the measured stall and mean uptime.
+            every_n_seconds: Seconds between saves, None, or ``"auto"``: what loses least, by the measured cost of a
+                save and the mean uptime between interruptions.
+            overhead_budget: Share of the running time that saves may take in ``"auto"``: their stalls and what they
+                slow the steps down.
             keep: Newest checkpoints kept, at least 2.
             notices: What to listen to: ``"sigterm"``, ``"sigusr1"``, ``"sigusr2"``, ``"ec2"`` (the metadata service
                 of a spot instance). By default SIGTERM, and SIGUSR1 in a Slurm job.
@@ -76,10 +80,15 @@ class SpotCheckpoint(Callback):
         """
         self.dirpath = os.fspath(dirpath) if dirpath is not None else default_dirpath(os.environ)
         schedule = SaveSchedule(every_n_steps=every_n_steps, every_n_seconds=every_n_seconds)
-        config = {"dirpath": self.dirpath, "every_n_steps": every_n_steps, "every_n_seconds": every_n_seconds}
+        config = {
+            "dirpath": self.dirpath,
+            "every_n_steps": every_n_steps,
+            "every_n_seconds": every_n_seconds,
+            "overhead_budget": checked_budget(overhead_budget),
+        }
         self._checkpointer = Checkpointer(self.dirpath, keep=keep, config=config)
         self._departure = Departure(self._checkpointer, notices=notices, grace_seconds=grace_seconds, requeue=requeue)
-        self._saves = Saves(self._checkpointer, schedule, self._warn)
+        self._saves = Saves(self._checkpointer, schedule, self._warn, overhead_budget=overhead_budget)
         self._progress = ProgressReport(self._checkpointer)
         self._hooks: private.FitHooks | None = None
         self._notice_hooks: private.NoticeHooks | None = None
@@ -198,7 +207,6 @@ class SpotCheckpoint(Callback):
         self._saves.run.attributes = ChangedAttributes(trainer)
         attempt = self._checkpointer.begin()
         self._departure.tell_deafness()
-        self._saves.mean_uptime_seconds = mean_uptime_seconds(self._checkpointer.storage)
         if self._resumed_step is not None:
             self._checkpointer.record(Resumed(attempt=attempt, step=self._resumed_step, seconds=self._load_seconds))
 
@@ -227,6 +235,7 @@ class SpotCheckpoint(Callback):
     def _at_safe_point(self, trainer: "pl.Trainer") -> None:
         """Between two batches: nothing is half done, nothing of the next batch has been fetched."""
         assert self._waiting is not None
+        self._saves.batch_ended()
         self._begin_training(trainer)
         step = trainer.global_step
         if self._departure.is_wanted:
@@ -234,6 +243,7 @@ class SpotCheckpoint(Callback):
         if private.is_between_optimizer_steps(trainer) and self._saves.is_due(step):
             self._saves.save(trainer, may_defer=True)
         self._waiting.batch_follows()
+        self._saves.batch_begins()
 
     def _begin_training(self, trainer: "pl.Trainer") -> None:
         """Put everything where the resumed run stood, or make the first save; only once."""
@@ -276,6 +286,7 @@ class SpotCheckpoint(Callback):
 
     def on_validation_start(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule") -> None:
         """Note the phase."""
+        self._saves.batch_is_disturbed()
         self._progress.enter(trainer, "validate")
 
     def on_validation_end(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule") -> None:

@@ -1,13 +1,11 @@
 """When to save, and what to keep."""
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spotproof import SpecError
-from spotproof.checkpoint.interval import SaveSchedule, auto_interval_seconds
+from spotproof.checkpoint.interval import SaveSchedule
 from spotproof.checkpoint.retain import steps_to_keep
 
 
@@ -57,12 +55,3 @@ def test_schedules_that_can_not_work_are_refused(wrong):
     """Before anything starts, with the value in the message."""
     with pytest.raises(SpecError):
         SaveSchedule(**wrong)
-
-
-def test_the_automatic_interval_is_youngs_within_bounds():
-    """sqrt(2CM); stalls stay below 2 %; never before the last save is durable."""
-    assert auto_interval_seconds(0.1, 0.5, 3600) == pytest.approx(math.sqrt(2 * 0.1 * 3600))
-    assert auto_interval_seconds(5.0, 1.0, 60) == 250
-    assert auto_interval_seconds(0.001, 100.0, 60) == 120
-    assert auto_interval_seconds(0.0, 0.0, 60) == 1
-    assert auto_interval_seconds(100.0, 1.0, 1e9) == 5000
