@@ -6,45 +6,43 @@ import pytest
 
 from conftest import Outcome, assert_same_outcome
 from spotproof.checkpoint import newest_verified
-from spotproof.checkpoint.journal import read_events, recorded_attempts
+from spotproof.checkpoint.journal import read_events
 from spotproof.events import AttemptEnded, CheckpointCommitted, NoticeReceived, Resumed, Warned
 from spotproof.storage import LocalStorage
 
 EPOCH = 11  # optimizer steps
-SIGTERM, SIGUSR1 = 15, 10
+SIGTERM = 15
 INTERRUPTED = 143
 
 SCENARIOS = {
     "plain": {},
-    "rare_saves": {"every": 100},
-    "two_workers": {"workers": 2, "every": 100},
-    "mid_epoch_validation": {"val_check_interval": 4, "workers": 2, "every": 100, "val_workers": 1},
-    "averaged_weights": {"callbacks": ["moving average"], "every": 100},
-    "accumulation": {"accumulate": 4, "every": 100},
-    "manual": {"manual": True, "every": 100},
-    "two_loaders": {"combined": "max_size_cycle", "every": 100},
+    "two_workers": {"workers": 2},
+    "mid_epoch_validation": {"val_check_interval": 4, "workers": 2, "val_workers": 1},
+    "averaged_weights": {"callbacks": ["moving average"]},
+    "accumulation": {"accumulate": 4},
+    "manual": {"manual": True},
+    "two_loaders": {"combined": "max_size_cycle"},
 }
-NO_STEP = None
+for scenario in SCENARIOS.values():
+    scenario.update(epochs=2, every=100)  # no other save would do instead of the one at the notice
 CASES = {
-    # name: scenario, kill, the step that the next attempt resumes from
-    "in set-up": ("plain", {"point": "setup", "step": 0, "hangs": True}, NO_STEP),
-    "in the sanity check": ("plain", {"point": "sanity_check", "step": 0, "hangs": True}, NO_STEP),
-    "in a step": ("rare_saves", {"point": "training_step", "step": 5}, 6),
-    "in an epoch's last step": ("rare_saves", {"point": "training_step", "step": 10}, 11),
-    "after a step": ("two_workers", {"point": "on_train_batch_end", "step": 8}, 8),
-    "in validation": ("rare_saves", {"point": "validation_step", "step": 11}, 11),
+    # name: scenario, kill, the step that the next attempt resumes from, if any
+    "in set-up": ("plain", {"point": "setup", "step": 0, "hangs": True}, None),
+    "in the sanity check": ("plain", {"point": "sanity_check", "step": 0, "hangs": True}, None),
+    "in a step": ("plain", {"point": "training_step", "step": 5}, 6),
+    "in an epoch's last step": ("plain", {"point": "training_step", "step": 10}, 11),
+    "in validation": ("plain", {"point": "validation_step", "step": 11}, 11),
     "in validation within an epoch": ("mid_epoch_validation", {"point": "validation_step", "step": 8}, 8),
     "in validation with averaged weights": ("averaged_weights", {"point": "validation_step", "step": 11}, 11),
     "in validation, optimizing by hand": ("manual", {"point": "validation_step", "step": 5}, 5),
     "after validation": ("two_workers", {"point": "on_validation_end", "step": 11}, 11),
-    "between epochs": ("rare_saves", {"point": "on_train_epoch_end", "step": 22}, 22),
-    "at an epoch's start": ("two_workers", {"point": "on_train_epoch_start", "step": 11}, 11),
-    "waiting for a batch": ("rare_saves", {"point": "fetch", "step": 22 + 4 * 7 + 2, "hangs": True}, 7),
-    "waiting for workers": ("two_workers", {"point": "fetch", "step": 4 * 2 + 3, "hangs": True}, None),
-    "waiting for two loaders": ("two_loaders", {"point": "fetch", "step": 22 + 4 * 5 + 1, "hangs": True}, 5),
+    "between epochs": ("two_workers", {"point": "on_train_epoch_end", "step": 11}, 11),
+    "waiting for a batch": ("plain", {"point": "fetch", "step": 22 + 4 * 4 + 2, "hangs": True}, 4),
+    "waiting for workers": ("two_workers", {"point": "fetch", "step": 22 + 4 * 2 + 3, "hangs": True, "batches": 4}, 4),
+    "waiting for two loaders": ("two_loaders", {"point": "fetch", "step": 22 + 4 * 4 + 1, "hangs": True}, 4),
     "while gradients wait": ("accumulation", {"point": "on_train_batch_start", "step": 1}, 1),
     "waiting while gradients wait": ("accumulation", {"point": "fetch", "step": 22 + 4 * 6 + 1, "hangs": True}, 1),
-    "at the end": ("rare_saves", {"point": "on_train_end", "step": 33}, 33),
+    "at the end": ("plain", {"point": "on_train_end", "step": 22}, 22),
 }
 
 
@@ -81,15 +79,73 @@ def test_a_notice_anywhere(zygote, undisturbed, tmp_path, name, kill, step):
 
     assert code == INTERRUPTED, log(tmp_path)
     newest = newest_verified(LocalStorage(tmp_path / "checkpoints"))
-    if kill["point"] in ("setup", "sanity_check"):
+    if step is None:
         assert newest is None
         assert "nothing was trained yet" in log(tmp_path)
     else:
         (notice,) = events(tmp_path, kind=NoticeReceived)
-        assert (notice.signal, notice.step) == ("SIGTERM", newest.step)
-        assert newest.step == (step or newest.step) > 0
+        assert ("SIGTERM", step) == (notice.signal, notice.step)
+        assert newest.step == step
         assert [event.outcome for event in events(tmp_path, kind=AttemptEnded)] == ["notice"]
     assert zygote.train(tmp_path, SCENARIOS[name]) == 0, log(tmp_path)
     assert_same_outcome(base, Outcome(tmp_path))
-    if newest is not None:
-        assert [event.step for event in events(tmp_path, 1, Resumed)] == [newest.step]
+    if step is not None:
+        assert [event.step for event in events(tmp_path, 1, Resumed)] == [step]
+
+
+def test_validation_is_left_between_two_of_its_batches(zygote, tmp_path):
+    """After a notice in the first batch of a validation there is no second one."""
+    kill = {"point": "validation_step", "step": 11, "signal": SIGTERM}
+    assert zygote.train(tmp_path, SCENARIOS["plain"], kill=kill) == INTERRUPTED
+
+    lines = [json.loads(line) for line in (tmp_path / "trace.jsonl").read_text().splitlines()]
+    assert [line[3] for line in lines if line[0] == "val"] == [0]
+
+
+def test_a_second_notice_while_leaving_changes_nothing(zygote, undisturbed, tmp_path):
+    """SIGTERM again at each write of the last save: it is durable nevertheless, and the exit code the same."""
+    kill = {"point": "training_step", "step": 5, "signal": SIGTERM}
+    code = zygote.train(tmp_path, SCENARIOS["plain"], kill=kill, fault={"kind": "second notice"})
+
+    assert code == INTERRUPTED, log(tmp_path)
+    assert newest_verified(LocalStorage(tmp_path / "checkpoints")).step == 6
+    assert len(events(tmp_path, kind=NoticeReceived)) == 1
+
+
+def test_with_too_little_grace_no_save_is_begun(zygote, undisturbed, tmp_path):
+    """No time for a save: none is made, the process leaves, and says which checkpoint there is."""
+    kill = {"point": "training_step", "step": 5, "signal": SIGTERM}
+    scenario = {**SCENARIOS["plain"], "every": 4}
+    assert zygote.train(tmp_path, scenario, kill=kill, spot={"grace_seconds": 0}) == INTERRUPTED, log(tmp_path)
+
+    assert [event.step for event in events(tmp_path, kind=CheckpointCommitted)] == [0, 4]
+    (warned,) = events(tmp_path, kind=Warned)
+    assert "step 6 is not saved, because a save takes" in warned.message
+    assert "The newest checkpoint is that of step 4; leaving." in warned.message
+    assert warned.message in log(tmp_path)
+    assert zygote.train(tmp_path, SCENARIOS["plain"]) == 0
+    assert_same_outcome(undisturbed("plain"), Outcome(tmp_path))
+
+
+def test_a_save_that_hangs_is_waited_for_as_long_as_the_grace_lasts(zygote, tmp_path):
+    """The disk does not answer any more: the process leaves all the same, before it is killed."""
+    kill = {"point": "training_step", "step": 5, "signal": SIGTERM}
+    spot, fault = {"grace_seconds": 0.5}, {"kind": "hangs when leaving"}
+    scenario = {**SCENARIOS["plain"], "every": 4}
+    assert zygote.train(tmp_path, scenario, kill=kill, spot=spot, fault=fault) == INTERRUPTED
+
+    assert "step 6 is not saved, because the grace of 0.5 s ran out" in log(tmp_path)
+    assert newest_verified(LocalStorage(tmp_path / "checkpoints")).step == 4
+
+
+def test_a_last_save_that_fails_is_said(zygote, undisturbed, tmp_path):
+    """The disk is full when it matters: the exit code still tells an interruption, the message what is left."""
+    kill = {"point": "training_step", "step": 5, "signal": SIGTERM}
+    scenario = {**SCENARIOS["plain"], "every": 4}
+    assert zygote.train(tmp_path, scenario, kill=kill, fault={"kind": "full when leaving"}) == INTERRUPTED
+
+    assert "step 6 is not saved, because it could not be written. The newest checkpoint is that of" in log(tmp_path)
+    assert "No space left on device" in log(tmp_path)
+    assert [event.outcome for event in events(tmp_path, kind=AttemptEnded)] == ["notice"]
+    assert zygote.train(tmp_path, SCENARIOS["plain"]) == 0
+    assert_same_outcome(undisturbed("plain"), Outcome(tmp_path))

@@ -46,9 +46,7 @@ class Samples(Dataset):
 
     def __getitem__(self, index):
         self.fetched += 1
-        if _kill.get("point") == "fetch":
-            time.sleep(0.03)  # a slow loader
-            kill_if("fetch", self.fetched)
+        kill_if("fetch", self.fetched)
         base = torch.sin(torch.arange(8.0) * (index + 1))
         noise = torch.randn(8) * 0.1 + np.random.rand() * 0.1 + random.random() * 0.1 + self.rng.random() * 0.1
         return {"id": index, "x": base + noise, "y": index % 3}
@@ -152,6 +150,11 @@ def kill_if(point, step):
     """Send this process the signal that the request asked for here: SIGKILL unless it says otherwise."""
     if _kill.get("point") == point and step >= _kill["step"]:
         signum, hangs = _kill.get("signal", signal.SIGKILL), _kill.get("hangs")
+        if "batches" in _kill:  # a loader worker waits until the training has nothing left to do but to wait for it
+            trace = Path(_kill["folder"], "trace.jsonl")
+            while not trace.exists() or trace.read_text().count('["batch"') < _kill["batches"]:
+                time.sleep(0.01)
+            time.sleep(0.2)
         if signum != signal.SIGKILL:
             _kill.clear()  # once
         os.kill(_trainer_pid, signum)
@@ -240,7 +243,8 @@ def train(request):
     global _trainer_pid
     _trainer_pid = os.getpid()  # loader workers send their kills there, too
     scenario, folder = request["scenario"], Path(request["folder"])
-    _kill.update(request.get("kill") or {})
+    if request.get("kill"):
+        _kill.update(request["kill"], folder=str(folder))
 
     def trace(*entry):
         with open(folder / "trace.jsonl", "a") as file:

@@ -13,6 +13,8 @@ Nothing else is interrupted: a step is finished, and the next safe point saves i
 """
 
 import math
+import multiprocessing
+import signal
 import time
 
 import lightning.pytorch as pl
@@ -26,9 +28,11 @@ from spotproof.lightning._saves import Saves
 
 __all__ = ["Waiting"]
 
-_FETCH_BUDGET = 0.01
-"""Share of the time between two batches that noting positions and generators may take: some 100 µs, so that only
-trainings with steps of less than 10 ms go without, and those do not wait long for their batches."""
+_NOTE_BUDGET = 0.01
+"""Share of the training time that noting positions and generators may take. It takes some 100 µs a batch, so that only
+trainings with steps of less than 10 ms do without now and then; there a notice waits for the batch."""
+_NOTE_GRANT_SECONDS = 0.25
+"""On top of that, once."""
 _VALIDATION_BUDGET = 0.02
 """Share of a validation's time that may be waited for a save under way and for the copy before it begins. A validation
 that is shorter than fifty such copies is finished instead."""
@@ -48,7 +52,8 @@ class Waiting:
         self._has_trained = False
         self._before_fetch: BeforeFetch | None = None
         self._note_seconds = math.inf
-        self._noted_at = -math.inf
+        self._num_notes = 0
+        self._began = 0.0
         self._validation_began: float | None = None
         self._validation_seconds: float | None = None
         self._hold_seconds = 0.0
@@ -58,18 +63,20 @@ class Waiting:
         """From here on there is something to save."""
         self._notice.may_wake = False
         self._has_trained = True
+        self._began = time.perf_counter()
 
     # -- fetching ----------------------------------------------------------------------------------------------------
 
     def batch_follows(self) -> None:
-        """Note what the next fetch changes, if that is cheap beside the time that the last batch took."""
+        """Note what the next fetch changes, as long as the budget allows it."""
         began = time.perf_counter()
-        since, self._noted_at = began - self._noted_at, began
         self._before_fetch = None
-        if self._note_seconds == math.inf or self._note_seconds <= _FETCH_BUDGET * since:
+        budget = _NOTE_BUDGET * (began - self._began) + _NOTE_GRANT_SECONDS
+        if self._num_notes == 0 or self._num_notes * self._note_seconds < budget:
             self._before_fetch = BeforeFetch(private.positions(self._trainer), RngState().state_dict())
             # The shortest, for any other may have been interrupted by the machine.
             self._note_seconds = min(self._note_seconds, time.perf_counter() - began)
+            self._num_notes += 1
 
     def fetch_begins(self) -> None:
         """From here to :meth:`fetch_ended` a notice wakes the main thread, if that loses nothing."""
@@ -96,11 +103,13 @@ class Waiting:
 
     def woken(self) -> None:
         """Save what was at rest, and leave. Called in the main thread, once it is out of what it was woken from."""
-        step = self._trainer.global_step
-        if not self._trainer.validating:
-            before = self._before_fetch
+        step, before = self._trainer.global_step, self._before_fetch
+        try:
+            if self._trainer.validating:
+                self._departure.leave(step, self._checkpointer.save_held)
             self._departure.leave(step, lambda: self._saves.save(self._trainer, before_fetch=before))
-        self._departure.leave(step, self._checkpointer.save_held)
+        finally:
+            _end_workers()
 
     # -- validation --------------------------------------------------------------------------------------------------
 
@@ -126,3 +135,14 @@ class Waiting:
         if self._validation_began is not None:
             self._validation_seconds = time.perf_counter() - self._validation_began
             self._validation_began = None
+
+
+def _end_workers() -> None:
+    """End loader workers now. torch gives each five seconds to finish the batch that it will not finish.
+
+    Python itself ends daemonic children so, at its exit, which is where we are going.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise that a worker was killed
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.terminate()
