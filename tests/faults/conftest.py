@@ -22,11 +22,14 @@ class Zygote:
             text=True,
         )
 
-    def train(self, folder, scenario, *, kill=None, mutate=None, settle=True, kill_after=None, spot=None, fault=None):
-        """Run one attempt; return its exit code, negative for a signal."""
+    def train(self, folder, scenario, *, kill=None, mutate=None, settle=True, kill_after=None, **machine):
+        """Run one attempt; return its exit code, negative for a signal.
+
+        Of the *machine*: ``env``, a ``fault`` (see faulty_machine.py), and ``spot``, further arguments of the callback.
+        """
         folder.mkdir(exist_ok=True)
         request = {"folder": str(folder), "scenario": scenario, "kill": kill, "mutate": mutate, "settle": settle}
-        request.update(kill_after=kill_after, spot=spot, fault=fault)
+        request.update(kill_after=kill_after, **machine)
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())

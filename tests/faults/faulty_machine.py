@@ -134,6 +134,12 @@ def no_tmpdir(folder, spot):
     return begin, nothing
 
 
+def impatient(folder, spot):
+    """Ask the metadata service all the time."""
+    (poller,) = spot._departure.notice._pollers
+    return lambda: setattr(poller, "_poll_seconds", 0.01), nothing
+
+
 def second_notice(folder, spot):
     """Send SIGTERM again at each write of the save with which the training leaves."""
     original = LocalStorage.put
@@ -179,6 +185,7 @@ FAULTS = {
     "file in the way": replaced_by_file,
     "clock": clock,
     "no TMPDIR": no_tmpdir,
+    "impatient": impatient,
     "second notice": second_notice,
     "full when leaving": full_when_leaving,
     "hangs when leaving": hangs_when_leaving,

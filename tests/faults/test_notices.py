@@ -1,6 +1,9 @@
 """A notice, wherever it falls: the last completed step is durable, the process gone, and the resumed run exact."""
 
 import json
+import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -11,7 +14,7 @@ from spotproof.events import AttemptEnded, CheckpointCommitted, NoticeReceived, 
 from spotproof.storage import LocalStorage
 
 EPOCH = 11  # optimizer steps
-SIGTERM = 15
+SIGTERM, SIGUSR1 = 15, 10
 INTERRUPTED = 143
 
 SCENARIOS = {
@@ -147,5 +150,81 @@ def test_a_last_save_that_fails_is_said(zygote, undisturbed, tmp_path):
     assert "step 6 is not saved, because it could not be written. The newest checkpoint is that of" in log(tmp_path)
     assert "No space left on device" in log(tmp_path)
     assert [event.outcome for event in events(tmp_path, kind=AttemptEnded)] == ["notice"]
+    assert zygote.train(tmp_path, SCENARIOS["plain"]) == 0
+    assert_same_outcome(undisturbed("plain"), Outcome(tmp_path))
+
+
+def test_slurms_early_signal(zygote, undisturbed, tmp_path):
+    """SIGUSR1 in a Slurm job: saved as after SIGTERM, queued again, and Lightning's own way of doing so stays out."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    (tools / "scontrol").chmod(0o755)
+    env = {
+        **{"SLURM_JOB_ID": "12", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train", "SLURM_PROCID": "0"},
+        **{"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"},
+    }
+    kill = {"point": "training_step", "step": 5, "signal": SIGUSR1}
+
+    assert zygote.train(tmp_path, SCENARIOS["plain"], kill=kill, env=env) == INTERRUPTED, log(tmp_path)
+
+    assert "SLURM auto-requeueing enabled" in log(tmp_path)  # Lightning knows where it is, and would do it its way
+    assert "SIGUSR1: step 6 is saved, leaving." in log(tmp_path)
+    assert (tmp_path / "asked").read_text() == "requeue 12\n"
+    assert not list(tmp_path.rglob("*.ckpt"))
+    assert zygote.train(tmp_path, SCENARIOS["plain"], env=env) == 0, log(tmp_path)
+    assert_same_outcome(undisturbed("plain"), Outcome(tmp_path))
+
+
+def test_slurm_is_not_asked_for_more_after_a_cancellation(zygote, tmp_path):
+    """SIGTERM in a Slurm job is scancel or a preemption: saved, but not queued again."""
+    env = {"SLURM_JOB_ID": "12", "PATH": "/nowhere"}
+    kill = {"point": "training_step", "step": 5, "signal": SIGTERM}
+
+    assert zygote.train(tmp_path, SCENARIOS["plain"], kill=kill, env=env) == INTERRUPTED
+
+    assert "step 6 is saved" in log(tmp_path)
+    assert "queued again" not in log(tmp_path)
+
+
+@pytest.fixture
+def metadata(tmp_path):
+    """A metadata service that announces the end of the instance once four batches were trained."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self):
+            self.answer(200, b"token")
+
+        def do_GET(self):
+            trace = tmp_path / "trace.jsonl"
+            is_time = trace.exists() and trace.read_text().count('["batch"') >= 4
+            self.answer(200, b'{"action": "stop"}') if is_time else self.answer(404, b"")
+
+        def answer(self, status, body):
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_metadata_service_wakes_a_waiting_training(zygote, undisturbed, metadata, tmp_path):
+    """The notice comes without any signal, while the loader hangs: the training leaves it and saves."""
+    hang = {"point": "fetch", "step": 22 + 4 * 4 + 2, "signal": 0, "hangs": True}
+    machine = {"env": {"AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata}, "fault": {"kind": "impatient"}}
+
+    code = zygote.train(tmp_path, SCENARIOS["plain"], kill=hang, spot={"notices": ["sigterm", "ec2"]}, **machine)
+
+    assert code == INTERRUPTED, log(tmp_path)
+    assert "EC2 stop: step 4 is saved, leaving." in log(tmp_path)
     assert zygote.train(tmp_path, SCENARIOS["plain"]) == 0
     assert_same_outcome(undisturbed("plain"), Outcome(tmp_path))

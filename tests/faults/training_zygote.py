@@ -242,6 +242,7 @@ def extra_callbacks(scenario, folder):
 def train(request):
     global _trainer_pid
     _trainer_pid = os.getpid()  # loader workers send their kills there, too
+    os.environ.update(request.get("env") or {})
     scenario, folder = request["scenario"], Path(request["folder"])
     if request.get("kill"):
         _kill.update(request["kill"], folder=str(folder))
