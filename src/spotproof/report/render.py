@@ -86,6 +86,9 @@ def _totals_table(summary: Summary) -> "Table":
     table.add_row("Interruptions", str(summary.num_interruptions), planned)
     computed = (summary.final_step or 0) + summary.lost_steps
     table.add_row("Lost steps", str(summary.lost_steps), f"of {computed} computed" if computed else "")
+    if summary.interval_seconds is not None:
+        changes = f"changed {summary.interval_changes} times" if summary.interval_changes != 1 else "changed once"
+        table.add_row("Save interval", format_seconds(summary.interval_seconds), f"auto, {changes}")
     if summary.training_seconds is not None and summary.billable_seconds is not None:
         billed = f"billed {format_seconds(summary.billable_seconds)}"
         table.add_row("Training time", format_seconds(summary.training_seconds), billed)
@@ -116,6 +119,8 @@ def _notes(summary: Summary) -> list["Text"]:
         texts += [f"could not save {reason}" for reason in attempt.failed_saves]
         texts += attempt.warnings
         notes += [Text(f"! attempt {attempt.number}: {text}", style="yellow") for text in texts]
+    if summary.interval_reason:
+        notes.insert(0, Text(summary.interval_reason, style="dim"))
     return [Text(), *notes] if notes else []
 
 

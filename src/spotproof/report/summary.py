@@ -15,6 +15,7 @@ from spotproof.events import (
     CheckpointCommitted,
     CheckpointRejected,
     Event,
+    IntervalTuned,
     Progress,
     Resumed,
     SaveFailed,
@@ -98,6 +99,12 @@ class Summary:
     num_checkpoints: int
     stall_seconds: Spread | None
     durable_seconds: Spread | None
+    interval_seconds: float | None
+    """Between saves in ``auto`` mode, as it was set last."""
+    interval_reason: str | None
+    """Why, in one sentence."""
+    interval_changes: int
+    """How often it was set anew, the first time of each attempt not counted."""
     training_seconds: float | None
     """As the service counts: running time of all attempts."""
     billable_seconds: float | None
@@ -159,6 +166,8 @@ def summarize(
     wall = _seconds_between(description.get("CreationTime"), description.get("TrainingEndTime"))
     baseline, source = _undisturbed_seconds(description, undisturbed, runs)
     lost = [_lost_steps(runs, index) for index in range(len(runs))]
+    intervals = [run.of(IntervalTuned) for run in runs]
+    last_interval = next((tuned[-1] for tuned in reversed(intervals) if tuned), None)
     return Summary(
         job_name=str(description.get("TrainingJobName", "")),
         status=str(description.get("TrainingJobStatus", "unknown")),
@@ -173,6 +182,9 @@ def summarize(
         num_checkpoints=len(committed),
         stall_seconds=spread_of([event.stall_seconds for event in committed]),
         durable_seconds=spread_of([event.durable_seconds for event in committed]),
+        interval_seconds=last_interval.seconds if last_interval else None,
+        interval_reason=last_interval.reason if last_interval else None,
+        interval_changes=sum(max(0, len(tuned) - 1) for tuned in intervals),
         training_seconds=training,
         billable_seconds=billable,
         aws_savings_percent=None if training is None or billable is None else aws_savings_percent(training, billable),

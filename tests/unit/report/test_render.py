@@ -35,6 +35,16 @@ def test_fits_and_says_it_all(width: int) -> None:
     assert "passed over the checkpoint of step 30: cut short" in text
 
 
+def test_the_interval_has_its_reason() -> None:
+    """How often auto mode saved last, and why, in one sentence that is not cut."""
+    summary = dataclasses.replace(SUMMARY, interval_seconds=15.0, interval_reason="Saving every 15 s: " + "why " * 40)
+    text = rendered(dataclasses.replace(summary, interval_changes=3), 80)
+
+    assert "auto, changed 3 times" in text
+    assert text.count("why") == 40
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_verdict_is_last() -> None:
     """Whoever looks at the end of the output sees the verdict."""
     assert "identical: yes" in "\n".join(rendered(SUMMARY, 100).strip().splitlines()[-2:])

@@ -12,6 +12,7 @@ from spotproof.events import (
     CheckpointCommitted,
     CheckpointRejected,
     Event,
+    IntervalTuned,
     Progress,
     Resumed,
 )
@@ -258,6 +259,32 @@ def test_without_a_platform_the_runtimes_numbers_count() -> None:
 
     assert [attempt.outcome for attempt in summary.attempts] == ["unknown", "finished"]
     assert summary.lost_steps == 5
+
+
+def tuned(attempt: int, seconds: float, at_seconds: float) -> Event:
+    return IntervalTuned(
+        attempt=attempt,
+        seconds=seconds,
+        bound="budget",
+        optimum_seconds=1.0,
+        stall_seconds=0.1,
+        slowdown_seconds=0.1,
+        durable_seconds=1.0,
+        mean_uptime_seconds=60.0,
+        interruptions=2,
+        budget=0.02,
+        reason=f"Saving every {seconds:g} s: so.",
+        at=at(at_seconds),
+    )
+
+
+def test_the_last_interval_and_its_reason_are_told() -> None:
+    """What auto mode settled on, why, and how often it changed its mind within attempts."""
+    summary = summarize(TWICE, [*TWICE_EVENTS, tuned(0, 20, 30), tuned(0, 15, 40), tuned(2, 5, 140)])
+
+    assert (summary.interval_seconds, summary.interval_changes) == (5, 1)
+    assert summary.interval_reason == "Saving every 5 s: so."
+    assert summarize(TWICE, TWICE_EVENTS).interval_seconds is None
 
 
 def test_spread_is_by_nearest_rank() -> None:

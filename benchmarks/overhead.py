@@ -1,0 +1,231 @@
+"""What does it cost a training to be saved in ``auto`` mode, stalls and slowed steps together?
+
+    python benchmarks/overhead.py [--megabytes 252] [--seconds 60] [--rounds 3] [--dir FOLDER]
+
+The same training (an MLP with Adam, steps of some 80 ms) in turn, round by round: without any checkpoint; with
+SpotCheckpoint in ``auto``, where nothing is known of interruptions; the same where ten attempts before were each
+interrupted after a minute, so that the budget of 2 % is what bounds it, the dearest case; and with Lightning's
+ModelCheckpoint at that same interval. Time counts from the start of training to the end of its last step, so the save
+before the first batch is in it, and the one at the end, which each training makes once, is not.
+
+Two ways of measuring. *whole run* compares the time of a fixed number of steps with that of the run without
+checkpoints in the same round: nothing can hide, but the machine's own noise is in it, shown as ±. *accounted* adds up
+the stalls and what steps beside a save took longer than the others of the same run.
+"""
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch.utils.data import DataLoader, TensorDataset
+
+from spotproof.checkpoint.journal import read_events
+from spotproof.events import AttemptStarted, CheckpointCommitted, IntervalTuned, Progress, event_file, to_line
+from spotproof.lightning import SpotCheckpoint
+from spotproof.storage import open_storage
+
+BUDGET = 0.02
+NUM_LAYERS, BATCH = 5, 64
+WITHOUT, RARE, OFTEN, STOCK = (
+    "no checkpoints",
+    "SpotCheckpoint, auto",
+    "SpotCheckpoint, auto, interrupted each minute",
+    "ModelCheckpoint at the same interval",
+)
+
+
+class Model(pl.LightningModule):
+    """As wide as the wanted size of parameters and Adam state asks for."""
+
+    def __init__(self, megabytes: int) -> None:
+        super().__init__()
+        width = int((megabytes * 2**20 / 4 / 3 / NUM_LAYERS) ** 0.5)
+        self.layers = torch.nn.Sequential(*[torch.nn.Linear(width, width) for _ in range(NUM_LAYERS)])
+        self.width = width
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        """Return some loss."""
+        return self.layers(batch[0]).square().mean()
+
+    def configure_optimizers(self) -> Any:
+        """Return Adam."""
+        return torch.optim.Adam(self.parameters(), fused=True)
+
+
+@dataclass
+class Measure(Callback):
+    """When steps began and ended, and whether a save was being written when they began."""
+
+    spot: SpotCheckpoint | None
+    began: float = 0.0
+    ends: list[float] = field(default_factory=list)
+    starts: list[float] = field(default_factory=list)
+    writing: list[bool] = field(default_factory=list)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Start the clock."""
+        self.began = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Note the beginning of a step: the safe point, with its stall, lies before it."""
+        writer = self.spot._checkpointer.writer if self.spot is not None else None
+        self.writing.append(writer is not None and writer.is_busy)
+        self.starts.append(time.perf_counter())
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Note the end of a step."""
+        self.ends.append(time.perf_counter())
+
+    @property
+    def seconds(self) -> float:
+        """Return the time of the whole training."""
+        return self.ends[-1] - self.began
+
+    @property
+    def slowed_seconds(self) -> float:
+        """Return what steps that began beside a save took longer, all together, than the others did on average."""
+        steps = [end - start for start, end in zip(self.starts, self.ends, strict=True)]
+        beside = [step for step, is_writing in zip(steps, self.writing, strict=True) if is_writing]
+        others = [step for step, is_writing in zip(steps, self.writing, strict=True) if not is_writing]
+        return sum(beside) - len(beside) * statistics.fmean(others) if beside and others else 0.0
+
+
+@dataclass
+class Run:
+    """What one training took."""
+
+    seconds: float
+    stall_seconds: float = 0.0
+    slowed_seconds: float = 0.0
+    num_saves: int = 0
+    stall: float = 0.0
+    durable: float = 0.0
+    interval: float = 0.0
+    reason: str = ""
+
+
+def train(kind: str, megabytes: int, num_steps: int, folder: Path, interval_steps: int) -> Run:
+    """Train *num_steps* steps."""
+    pl.seed_everything(0, verbose=False)
+    model = Model(megabytes)
+    data = DataLoader(TensorDataset(torch.randn(BATCH * 50, model.width)), batch_size=BATCH, shuffle=True)
+    spot = None
+    callbacks: list[Callback] = []
+    if kind in (RARE, OFTEN):
+        if kind == OFTEN:
+            pretend_interruptions(folder)
+        spot = SpotCheckpoint(folder, overhead_budget=BUDGET)
+        callbacks = [spot]
+    elif kind == STOCK:
+        callbacks = [ModelCheckpoint(folder, every_n_train_steps=interval_steps)]
+    measure = Measure(spot)
+    trainer = pl.Trainer(
+        max_steps=num_steps,
+        max_epochs=-1,
+        callbacks=[measure, *callbacks],
+        logger=False,
+        enable_checkpointing=kind == STOCK,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+    )
+    trainer.fit(model, data)
+    run = Run(measure.seconds)
+    if spot is None:
+        return run
+    events = read_events(open_storage(folder), 10 if kind == OFTEN else 0)
+    saves = [event for event in events if isinstance(event, CheckpointCommitted) and event.step < num_steps]
+    tuned = [event for event in events if isinstance(event, IntervalTuned)]
+    run.num_saves = len(saves)
+    run.stall_seconds = sum(save.stall_seconds for save in saves)
+    run.slowed_seconds = measure.slowed_seconds
+    run.stall = statistics.median(save.stall_seconds for save in saves)
+    run.durable = statistics.median(save.durable_seconds for save in saves)
+    run.interval = tuned[-1].seconds if tuned else 0.0
+    run.reason = tuned[-1].reason if tuned else ""
+    return run
+
+
+def pretend_interruptions(folder: Path) -> None:
+    """Leave what ten attempts leave that were killed after a minute each."""
+    began = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    for attempt in range(10):
+        start = AttemptStarted(attempt=attempt, run_id="r", config={}, versions={}, at=began)
+        last = Progress(attempt=attempt, step=1, epoch=0, at=began + timedelta(seconds=60))
+        open_storage(folder).put(event_file(attempt), [(to_line(start) + to_line(last)).encode()])
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=int, default=252)
+    parser.add_argument("--seconds", type=float, default=60.0, help="about how long each training takes")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dir", type=Path, default=None, help="where to write; by default a new folder in .spotproof")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    root = args.dir or Path(".spotproof")
+    root.mkdir(parents=True, exist_ok=True)
+    runs: dict[str, list[Run]] = {kind: [] for kind in (WITHOUT, RARE, OFTEN, STOCK)}
+    step_seconds = train(WITHOUT, args.megabytes, 30, root, 0).seconds / 30
+    num_steps = max(50, round(args.seconds / step_seconds))
+    print(
+        f"{args.megabytes} MB of parameters and Adam state, {num_steps} steps of {step_seconds * 1000:.0f} ms, "
+        f"{torch.get_num_threads()} threads"
+    )
+    interval_steps = num_steps
+    for turn in range(args.rounds):
+        for kind, measured in runs.items():
+            folder = Path(tempfile.mkdtemp(prefix="bench-", dir=root))
+            try:
+                measured.append(train(kind, args.megabytes, num_steps, folder, interval_steps))
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+            if kind == OFTEN and measured[-1].interval:
+                interval_steps = max(1, round(measured[-1].interval / step_seconds))
+        print(f"  round {turn + 1} of {args.rounds}", flush=True)
+    report(runs)
+
+
+def report(runs: dict[str, list[Run]]) -> None:
+    """Print the table, and what auto mode said."""
+    bare = [run.seconds for run in runs[WITHOUT]]
+    noise = 100 * (max(bare) - min(bare)) / statistics.median(bare) / 2
+    print(f"{'':47}{'whole run':>10}{'accounted':>11}{'stalls':>8}{'slowed':>8}{'saves':>7}{'stall':>9}{'durable':>9}")
+    for kind, measured in runs.items():
+        if kind == WITHOUT:
+            print(f"{kind:47}{statistics.median(bare):8.1f} s  (the same training three times: ±{noise:.1f} %)")
+            continue
+        ratios = [100 * (run.seconds / other - 1) for run, other in zip(measured, bare, strict=True)]
+        line = f"{kind:47}{statistics.median(ratios):8.1f} %"
+        if kind != STOCK:
+            stalls = statistics.median(100 * run.stall_seconds / run.seconds for run in measured)
+            slowed = statistics.median(100 * run.slowed_seconds / run.seconds for run in measured)
+            both = statistics.median(100 * (run.stall_seconds + run.slowed_seconds) / run.seconds for run in measured)
+            stall = statistics.median(run.stall for run in measured)
+            durable = statistics.median(run.durable for run in measured)
+            saves = statistics.median(run.num_saves for run in measured)
+            line += f"{both:9.2f} %{stalls:6.2f} %{slowed:6.2f} %{saves:7.0f}{stall * 1000:6.0f} ms{durable:7.2f} s"
+        print(line)
+    print(
+        f"Goal: at most {100 * BUDGET:g} %. CheckFreq (FAST '21) allows itself 3.5 %, at intervals of its own choice."
+    )
+    for kind in (RARE, OFTEN):
+        print(f"{kind}: {runs[kind][-1].reason}")
+
+
+if __name__ == "__main__":
+    main()
