@@ -14,6 +14,7 @@ the stalls and what steps beside a save took longer than the others of the same 
 """
 
 import argparse
+import logging
 import shutil
 import statistics
 import tempfile
@@ -95,6 +96,11 @@ class Measure(Callback):
         return self.ends[-1] - self.began
 
     @property
+    def step_seconds(self) -> float:
+        """Return the time from the end of a step to the end of the next."""
+        return statistics.median(b - a for a, b in zip(self.ends, self.ends[1:], strict=False))
+
+    @property
     def slowed_seconds(self) -> float:
         """Return what steps that began beside a save took longer, all together, than the others did on average."""
         steps = [end - start for start, end in zip(self.starts, self.ends, strict=True)]
@@ -108,6 +114,7 @@ class Run:
     """What one training took."""
 
     seconds: float
+    step_seconds: float
     stall_seconds: float = 0.0
     slowed_seconds: float = 0.0
     num_saves: int = 0
@@ -143,7 +150,7 @@ def train(kind: str, megabytes: int, num_steps: int, folder: Path, interval_step
         accelerator="cpu",
     )
     trainer.fit(model, data)
-    run = Run(measure.seconds)
+    run = Run(measure.seconds, measure.step_seconds)
     if spot is None:
         return run
     events = read_events(open_storage(folder), 10 if kind == OFTEN else 0)
@@ -177,10 +184,11 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, default=None, help="where to write; by default a new folder in .spotproof")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     root = args.dir or Path(".spotproof")
     root.mkdir(parents=True, exist_ok=True)
     runs: dict[str, list[Run]] = {kind: [] for kind in (WITHOUT, RARE, OFTEN, STOCK)}
-    step_seconds = train(WITHOUT, args.megabytes, 30, root, 0).seconds / 30
+    step_seconds = train(WITHOUT, args.megabytes, 30, root, 0).step_seconds
     num_steps = max(50, round(args.seconds / step_seconds))
     print(
         f"{args.megabytes} MB of parameters and Adam state, {num_steps} steps of {step_seconds * 1000:.0f} ms, "
@@ -207,7 +215,7 @@ def report(runs: dict[str, list[Run]]) -> None:
     print(f"{'':47}{'whole run':>10}{'accounted':>11}{'stalls':>8}{'slowed':>8}{'saves':>7}{'stall':>9}{'durable':>9}")
     for kind, measured in runs.items():
         if kind == WITHOUT:
-            print(f"{kind:47}{statistics.median(bare):8.1f} s  (the same training three times: ±{noise:.1f} %)")
+            print(f"{kind:47}{statistics.median(bare):8.1f} s  ({len(bare)} times the same: ±{noise:.1f} %)")
             continue
         ratios = [100 * (run.seconds / other - 1) for run, other in zip(measured, bare, strict=True)]
         line = f"{kind:47}{statistics.median(ratios):8.1f} %"

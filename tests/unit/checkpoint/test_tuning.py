@@ -360,12 +360,16 @@ def test_history_passes_over_what_is_damaged(tmp_path) -> None:
     assert read_history(storage, before=0).uptimes == ()
     for attempt, content in enumerate([b"\x80garbage", lines(started(0), progress(60)), b"", lines(progress(1))[:20]]):
         storage.put(event_file(attempt), [content])
+    at = ZERO + timedelta(seconds=30)
     saves = [
-        CheckpointCommitted(attempt=5, step=n, stall_seconds=n, durable_seconds=1.0, total_bytes=1, written_bytes=1)
+        CheckpointCommitted(
+            attempt=5, at=at, step=n, stall_seconds=n, durable_seconds=1.0, total_bytes=1, written_bytes=1
+        )
         for n in (1, 2)
     ]
     tuned = IntervalTuned(
         attempt=5,
+        at=at,
         seconds=1.0,
         bound="optimum",
         optimum_seconds=1.0,
@@ -382,6 +386,5 @@ def test_history_passes_over_what_is_damaged(tmp_path) -> None:
 
     history = read_history(storage, before=6)
 
-    assert history.uptimes[0] == Uptime(60, True)
-    assert history.uptimes[1].is_interrupted
+    assert history.uptimes == (Uptime(60, True), Uptime(0, True), Uptime(40, True))
     assert [(save.stall_seconds, save.slowdown_seconds) for save in history.costs] == [(1, 0.5), (2, 0.5)]
