@@ -1,6 +1,6 @@
 """What does it cost a training to be saved in ``auto`` mode, stalls and slowed steps together?
 
-    python benchmarks/overhead.py [--megabytes 252] [--seconds 60] [--rounds 3] [--dir FOLDER]
+    python benchmarks/overhead.py [--megabytes 252] [--seconds 45] [--rounds 3] [--dir FOLDER]
 
 The same training (an MLP with Adam, steps of some 80 ms) in turn, round by round: without any checkpoint; with
 SpotCheckpoint in ``auto``, where nothing is known of interruptions; the same where ten attempts before were each
@@ -36,7 +36,7 @@ from spotproof.lightning import SpotCheckpoint
 from spotproof.storage import open_storage
 
 BUDGET = 0.02
-NUM_LAYERS, BATCH = 5, 64
+NUM_LAYERS, BATCH, COLD_STEPS = 5, 64, 3
 WITHOUT, RARE, OFTEN, STOCK = (
     "no checkpoints",
     "SpotCheckpoint, auto",
@@ -104,8 +104,10 @@ class Measure(Callback):
     def slowed_seconds(self) -> float:
         """Return what steps that began beside a save took longer, all together, than the others did on average."""
         steps = [end - start for start, end in zip(self.starts, self.ends, strict=True)]
-        beside = [step for step, is_writing in zip(steps, self.writing, strict=True) if is_writing]
-        others = [step for step, is_writing in zip(steps, self.writing, strict=True) if not is_writing]
+        # The first ones are slow with or without a save.
+        measured = list(zip(steps, self.writing, strict=True))[COLD_STEPS:]
+        beside = [step for step, is_writing in measured if is_writing]
+        others = [step for step, is_writing in measured if not is_writing]
         return sum(beside) - len(beside) * statistics.fmean(others) if beside and others else 0.0
 
 
@@ -179,12 +181,15 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=252)
-    parser.add_argument("--seconds", type=float, default=60.0, help="about how long each training takes")
+    parser.add_argument("--seconds", type=float, default=45.0, help="about how long each training takes")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=None, help="that training computes with; by default all")
     parser.add_argument("--dir", type=Path, default=None, help="where to write; by default a new folder in .spotproof")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
     root = args.dir or Path(".spotproof")
     root.mkdir(parents=True, exist_ok=True)
     runs: dict[str, list[Run]] = {kind: [] for kind in (WITHOUT, RARE, OFTEN, STOCK)}
