@@ -1,6 +1,7 @@
 """The index source of a loader, with a position that can be saved and drawn to again."""
 
 import random
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -13,13 +14,12 @@ from torch.utils.data import Sampler
 
 from spotproof.checkpoint.generators import generator_state, set_generator_state
 from spotproof.checkpoint.rng import pack_rng, unpack_rng
+from spotproof.checkpoint.seek import seek
 
 __all__ = ["OrderMismatch", "TrackedSampler"]
 
 OrderMismatch = Callable[[str], None]
 """Called with words for a person when the order that is drawn now is not the order of the interrupted pass."""
-
-_NO_DIGEST = 0
 
 
 class TrackedSampler(Sampler[Any]):
@@ -34,8 +34,9 @@ class TrackedSampler(Sampler[Any]):
         self._resume: tuple[dict[str, Any], int] | None = None  # one that ended before anything was drawn is over
         self._first_draw: dict[str, Any] | None = None
         self._consumed = 0
-        self._digest = _NO_DIGEST
-        self._drawn: deque[int] = deque()
+        self._hasher = xxhash.xxh3_64()
+        """Of the indices of all batches handed out."""
+        self._drawn: deque[bytes] = deque()
 
     def __len__(self) -> int:
         return len(self._inner)
@@ -49,7 +50,7 @@ class TrackedSampler(Sampler[Any]):
         self._resume = (state, leading)
 
     def consumed_one(self) -> None:
-        self._digest = _rolled(self._digest, self._drawn.popleft())
+        self._hasher.update(self._drawn.popleft())
         self._consumed += 1
 
     def state_dict(self) -> dict[str, Any]:
@@ -59,8 +60,8 @@ class TrackedSampler(Sampler[Any]):
         return {
             "first_draw": self._first_draw,
             "consumed": self._consumed,
-            "digest": self._digest,
-            "in_flight": list(self._drawn),
+            "digest": self._hasher.intdigest(),
+            "in_flight": [xxhash.xxh3_64_intdigest(indices) for indices in self._drawn],
         }
 
     def __iter__(self) -> Iterator[Any]:
@@ -77,7 +78,7 @@ class TrackedSampler(Sampler[Any]):
         self._first_draw = state["first_draw"]
         source, in_flight = self._replay(state)
         for indices in in_flight:
-            self._drawn.append(_hashed(indices))
+            self._drawn.append(_encoded(indices))
             yield indices
         yield from self._drawing(source)
 
@@ -85,26 +86,45 @@ class TrackedSampler(Sampler[Any]):
         """Draw the order again up to where the interrupted pass had drawn it; return what follows, and what of it had
         been drawn but not handed out. Leaves the generators as they were: this happens whenever torch first draws."""
         current = pack_rng()
-        unpack_rng(state["first_draw"]["rng"])
-        _restore(self._inner, state["first_draw"]["sampler"])
-        source = iter(self._inner)
-        for indices in islice(source, state["consumed"]):
-            self._digest = _rolled(self._digest, _hashed(indices))
-            self._consumed += 1
-        in_flight = list(islice(source, len(state["in_flight"])))
+        for skip in (self._sought, self._drawn_again):
+            unpack_rng(state["first_draw"]["rng"])
+            _restore(self._inner, state["first_draw"]["sampler"])
+            skipped = skip(state["consumed"])
+            if skipped is None:
+                continue
+            source, self._consumed, self._hasher = skipped
+            in_flight = list(islice(source, len(state["in_flight"])))
+            mismatch = self._difference(state, in_flight)
+            if mismatch is None:
+                break
         unpack_rng(current)
-        if (self._consumed, self._digest) != (state["consumed"], state["digest"]):
-            self._mismatch(
-                f"the {state['consumed']} batches already trained on could not be drawn again in their order"
-            )
-            self._consumed, self._digest = state["consumed"], state["digest"]
-        elif [_hashed(indices) for indices in in_flight] != state["in_flight"]:
-            self._mismatch("batches that were already prepared could not be drawn again in their order")
+        if mismatch is not None:
+            self._mismatch(mismatch)
+            self._consumed = state["consumed"]
         return source, in_flight
+
+    def _sought(self, num_draws: int) -> "tuple[Iterator[Any], int, xxhash.xxh3_64] | None":
+        found = seek(self._inner, num_draws)
+        return None if found is None else (found[0], num_draws, xxhash.xxh3_64(found[1]))
+
+    def _drawn_again(self, num_draws: int) -> "tuple[Iterator[Any], int, xxhash.xxh3_64]":
+        source = iter(self._inner)
+        hasher, count = xxhash.xxh3_64(), 0
+        for indices in islice(source, num_draws):
+            hasher.update(_encoded(indices))
+            count += 1
+        return source, count, hasher
+
+    def _difference(self, state: dict[str, Any], in_flight: list[Any]) -> str | None:
+        if (self._consumed, self._hasher.intdigest()) != (state["consumed"], state["digest"]):
+            return f"the {state['consumed']} batches already trained on could not be drawn again in their order"
+        if [xxhash.xxh3_64_intdigest(_encoded(indices)) for indices in in_flight] != state["in_flight"]:
+            return "batches that were already prepared could not be drawn again in their order"
+        return None
 
     def _drawing(self, source: Iterator[Any]) -> Iterator[Any]:
         for indices in source:
-            self._drawn.append(_hashed(indices))
+            self._drawn.append(_encoded(indices))
             yield indices
 
     def _mismatch(self, what: str) -> None:
@@ -117,12 +137,12 @@ class TrackedSampler(Sampler[Any]):
             )
 
 
-def _hashed(indices: Any) -> int:
-    return xxhash.xxh3_64_intdigest(repr(indices).encode())
-
-
-def _rolled(digest: int, batch: int) -> int:
-    return xxhash.xxh3_64_intdigest(digest.to_bytes(8, "little") + batch.to_bytes(8, "little"))
+def _encoded(indices: Any) -> bytes:
+    """Return the bytes that stand for one draw: int64 where they are integers, which is what a seek has at hand."""
+    try:
+        return array("q", indices if isinstance(indices, list) else [indices]).tobytes()
+    except (TypeError, OverflowError):
+        return repr(indices).encode()
 
 
 def _capture(sampler: Any) -> dict[str, Any]:
@@ -137,6 +157,10 @@ def _capture(sampler: Any) -> dict[str, Any]:
             found[name] = {"nested": _capture(value)}
         elif type(value) in (int, float, bool, str, type(None)):
             found[name] = {"value": value}
+        elif not type(sampler).__module__.startswith("torch."):  # those change nothing of theirs as they draw
+            numbers = _numbers(value)
+            if numbers is not None:
+                found[name] = {"numbers": numbers}
     return {"attributes": found}
 
 
@@ -151,5 +175,24 @@ def _restore(sampler: Any, captured: dict[str, Any]) -> None:
             set_generator_state(target, state)
         elif kind == "nested":
             _restore(target, state)
+        elif kind == "numbers" and target is not None and len(target) == len(state):
+            # In place: a list of indices that a sampler shuffles may be held elsewhere, too.
+            target[:] = state.tolist() if isinstance(target, list) else state
+        elif kind == "numbers":
+            vars(sampler)[name] = state.tolist()
         elif kind == "value":
             vars(sampler)[name] = state
+
+
+def _numbers(value: Any) -> Any:
+    """Return a copy of *value* if it is a list, an array or a tensor of numbers, such as indices to be shuffled."""
+    if isinstance(value, torch.Tensor) and value.dim() > 0:
+        return value.clone()
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return value.copy()
+    if type(value) is list and value:
+        try:
+            return torch.frombuffer(array("q", value), dtype=torch.int64).clone()
+        except (TypeError, OverflowError):
+            return None
+    return None
