@@ -9,7 +9,7 @@ Importing this package loads no torch; :class:`Checkpointer` and what handles te
 from typing import TYPE_CHECKING, Any
 
 from spotproof.checkpoint.choose import committed_steps, newest_verified, read_manifest, verify
-from spotproof.checkpoint.compare import Difference, first_difference
+from spotproof.checkpoint.compare import Difference, find_differences, first_difference
 from spotproof.checkpoint.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ __all__ = [
     "RngState",
     "Stateful",
     "committed_steps",
+    "find_differences",
     "first_difference",
     "newest_verified",
     "read_manifest",

@@ -82,17 +82,35 @@ def check_sizes(storage: Storage, manifest: Manifest) -> None:
             )
 
 
-def verify(storage: Storage, manifest: Manifest) -> None:
+def verify(
+    storage: Storage, manifest: Manifest, known: dict[StoredFile, CheckpointDamaged | None] | None = None
+) -> None:
     """Check every file of the checkpoint against its size and hash.
+
+    Args:
+        storage: Where it lies.
+        manifest: The checkpoint.
+        known: What was found out about files before, for checkpoints that share packs; is added to.
 
     Raises:
         CheckpointDamaged: One is missing, cut short or altered.
     """
     check_sizes(storage, manifest)
+    known = {} if known is None else known
     for rank in manifest.ranks:
-        read_file(storage, rank.state)
-        for pack in rank.packs:
-            read_pack(storage, pack)
+        for file in (rank.state, *rank.packs):
+            if file not in known:
+                try:
+                    known[file] = None
+                    if file is rank.state:
+                        read_file(storage, file)
+                    else:
+                        read_pack(storage, file)
+                except CheckpointDamaged as err:
+                    known[file] = err
+            found = known[file]
+            if found is not None:
+                raise found
 
 
 def newest_verified(storage: Storage, on_rejected: OnRejected | None = None) -> Manifest | None:

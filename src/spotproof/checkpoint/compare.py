@@ -1,4 +1,4 @@
-"""Are two checkpoints the same, bit for bit, and if not, where do they differ first? Loads no torch."""
+"""Are two checkpoints the same, bit for bit, and if not, where do they differ? Loads no torch."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from spotproof.checkpoint.choose import read_file
 from spotproof.checkpoint.manifest import Manifest, TensorEntry
 from spotproof.storage import Storage
 
-__all__ = ["NOT_COMPARED", "Difference", "first_difference"]
+__all__ = ["NOT_COMPARED", "Difference", "find_differences", "first_difference"]
 
 NOT_COMPARED = ("callbacks", "hyper_parameters", "datamodule_hyper_parameters", "loggers")
 """Parts whose plain values may differ between equal runs: they hold paths and wall-clock times."""
@@ -20,7 +20,7 @@ _NAMED_BY_PATHS = ("best_k_models",)
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The first place where two checkpoints differ."""
+    """A place where two checkpoints differ."""
 
     where: str
     """Path in the state tree, such as ``lightning/state_dict/conv1.weight``."""
@@ -32,6 +32,16 @@ def first_difference(
     a: Manifest, storage_a: Storage, b: Manifest, storage_b: Storage, *, ignore: tuple[str, ...] = NOT_COMPARED
 ) -> Difference | None:
     """Return where the checkpoints *a* and *b* first differ, or None if they are identical bit for bit.
+
+    See :func:`find_differences`.
+    """
+    return next(find_differences(a, storage_a, b, storage_b, ignore=ignore), None)
+
+
+def find_differences(
+    a: Manifest, storage_a: Storage, b: Manifest, storage_b: Storage, *, ignore: tuple[str, ...] = NOT_COMPARED
+) -> Iterator[Difference]:
+    """Yield every place where the checkpoints *a* and *b* differ: tensors in the order of the state, then plain values.
 
     Compared are the step, every tensor's dtype, shape and content hash (weights, optimizer state, random-number
     generators, metrics, weights that callbacks hold), and every plain value (loop counters, schedulers, data position).
@@ -47,46 +57,43 @@ def first_difference(
         CheckpointDamaged: A state file does not verify.
     """
     if a.step != b.step:
-        return Difference("step", f"{a.step} and {b.step}")
+        yield Difference("step", f"{a.step} and {b.step}")
     if len(a.ranks) != len(b.ranks):
-        return Difference("ranks", f"{len(a.ranks)} and {len(b.ranks)}")
-    for rank, (files_a, files_b) in enumerate(zip(a.ranks, b.ranks, strict=True)):
+        yield Difference("ranks", f"{len(a.ranks)} and {len(b.ranks)}")
+    for rank, (files_a, files_b) in enumerate(zip(a.ranks, b.ranks, strict=False)):
         tensors_a = {t.name: t for t in files_a.tensors if not _is_ignored(t.name, _NAMED_BY_PATHS)}
         tensors_b = {t.name: t for t in files_b.tensors if not _is_ignored(t.name, _NAMED_BY_PATHS)}
+        prefix = f"rank {rank}: " if len(a.ranks) > 1 else ""
+        for difference in _tensors(tensors_a, tensors_b):
+            yield Difference(prefix + difference.where, difference.detail)
         leaves_a = dict(_leaves(json.loads(read_file(storage_a, files_a.state)), ignore))
         leaves_b = dict(_leaves(json.loads(read_file(storage_b, files_b.state)), ignore))
-        prefix = f"rank {rank}: " if len(a.ranks) > 1 else ""
-        difference = _first_tensor(tensors_a, tensors_b) or _first_leaf(leaves_a, leaves_b)
-        if difference is not None:
-            return Difference(prefix + difference.where, difference.detail)
-    return None
+        for difference in _values(leaves_a, leaves_b):
+            yield Difference(prefix + difference.where, difference.detail)
 
 
 def _is_ignored(path: str, ignore: tuple[str, ...]) -> bool:
     return any(part in ignore for part in path.split("/"))
 
 
-def _first_tensor(a: dict[str, TensorEntry], b: dict[str, TensorEntry]) -> Difference | None:
+def _tensors(a: dict[str, TensorEntry], b: dict[str, TensorEntry]) -> Iterator[Difference]:
     for name in [*a, *(name for name in b if name not in a)]:
         if name not in a or name not in b:
-            return Difference(name, "only in the first" if name in a else "only in the second")
+            yield Difference(name, "only in the first" if name in a else "only in the second")
+            continue
         one, other = a[name], b[name]
         if (one.dtype, one.shape) != (other.dtype, other.shape):
-            return Difference(name, f"{one.dtype}{list(one.shape)} and {other.dtype}{list(other.shape)}")
-        if one.hash != other.hash:
-            return Difference(
-                name, f"same shape {list(one.shape)}, other bytes ({one.hash[:8]}… and {other.hash[:8]}…)"
-            )
-    return None
+            yield Difference(name, f"{one.dtype}{list(one.shape)} and {other.dtype}{list(other.shape)}")
+        elif one.hash != other.hash:
+            yield Difference(name, f"same shape {list(one.shape)}, other bytes ({one.hash[:8]}… and {other.hash[:8]}…)")
 
 
-def _first_leaf(a: dict[str, Any], b: dict[str, Any]) -> Difference | None:
+def _values(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Difference]:
     for name in [*a, *(name for name in b if name not in a)]:
         if name not in a or name not in b:
-            return Difference(name, "only in the first" if name in a else "only in the second")
-        if a[name] != b[name]:
-            return Difference(name, f"{_short(a[name])} and {_short(b[name])}")
-    return None
+            yield Difference(name, "only in the first" if name in a else "only in the second")
+        elif a[name] != b[name]:
+            yield Difference(name, f"{_short(a[name])} and {_short(b[name])}")
 
 
 def _leaves(tree: Any, ignore: tuple[str, ...], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -163,6 +163,8 @@ class SpotCheckpoint(Callback):
                 do="Resume it with the program that wrote it, or give this training a folder of its own.",
             )
         self._load_seconds = time.perf_counter() - began
+        if is_own:
+            self._resumed_step = manifest.step  # also where it was imported, and so lacks our part
         checkpoint: dict[str, Any] = trees["lightning"]
         return checkpoint
 
