@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from checkpoint_maker import checkpoint
 
+from checkpoint_maker import checkpoint
 from spotproof import SpecError, __version__
 from spotproof.cli import run
 from spotproof.cli.console import show_error

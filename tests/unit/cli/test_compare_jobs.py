@@ -5,7 +5,6 @@ import tarfile
 from pathlib import Path
 
 from checkpoint_maker import checkpoint
-
 from spotproof.rehearsal.compare import compare_artifacts, compare_checkpoints
 from spotproof.storage import LocalStorage
 
