@@ -21,7 +21,7 @@ def checkpoint(folder: Path, step: int, weights: bytes) -> LocalStorage:
     state = b'{"step": 1}'
     digest = content_hash(weights)
     header = format_header([PackTensor("model/w", "uint8", (len(weights),), len(weights), digest)])
-    pack, state_file = pack_file(header, len(weights)), StoredFile(state_key(content_hash(state)), len(state))
+    pack, state_file = pack_file(header, len(weights), 0), StoredFile(state_key(content_hash(state), 0), len(state))
     storage.put(pack.key, [header, weights])
     storage.put(state_file.key, [state])
     tensor = TensorEntry("model/w", "uint8", (len(weights),), digest, 0)

@@ -104,8 +104,9 @@ class ImageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Return shuffled batches."""
-        # Batch norm cannot normalise a single image that has shrunk to one pixel.
-        is_single = len(self._train) % self._batch_size == 1
+        # Batch norm cannot normalise a single image that has shrunk to one pixel. Each process gets an equal share.
+        num_processes = self.trainer.world_size if self.trainer is not None else 1
+        is_single = -(-len(self._train) // num_processes) % self._batch_size == 1
         return self._loader(self._train, is_augmented=self._augment, shuffle=True, drop_last=is_single)
 
     def val_dataloader(self) -> DataLoader:

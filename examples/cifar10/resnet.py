@@ -96,7 +96,7 @@ class ResNetClassifier(LightningModule):
         images, labels = batch
         logits = self(images)
         self.val_acc(logits, labels)
-        self.log("val_loss", functional.cross_entropy(logits, labels), prog_bar=True)
+        self.log("val_loss", functional.cross_entropy(logits, labels), prog_bar=True, sync_dist=True)
         self.log("val_acc", self.val_acc, prog_bar=True)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:

@@ -1,7 +1,8 @@
 """Spotproof: train on machines that can be taken away, and end with exactly the same model.
 
 Importing this package loads neither torch nor boto3. The parts live in their rooms:
-:mod:`spotproof.lightning` (the callback and the CLI), :mod:`spotproof.checkpoint` (the core without Lightning),
+:mod:`spotproof.lightning` (the callback and the CLI), :mod:`spotproof.huggingface` (the Trainer), :mod:`spotproof.loop`
+(for loops of one's own), :mod:`spotproof.checkpoint` (the core),
 :mod:`spotproof.launch`, :mod:`spotproof.local`, :mod:`spotproof.report`.
 """
 
@@ -11,6 +12,7 @@ from spotproof.errors import (
     CheckpointDamaged,
     CheckpointError,
     CheckpointNotFound,
+    CheckpointUnreadable,
     EngineError,
     LaunchError,
     NotIdentical,
@@ -25,6 +27,7 @@ __all__ = [
     "CheckpointDamaged",
     "CheckpointError",
     "CheckpointNotFound",
+    "CheckpointUnreadable",
     "EngineError",
     "LaunchError",
     "NotIdentical",

@@ -21,12 +21,16 @@ CHECKPOINT_CONFIG_FILE: Final = "input/config/checkpointconfig.json"
 
 INPUT_DATA_DIR: Final = "input/data"
 CODE_DIR: Final = "code"
+PACKAGES_DIR: Final = "packages"
+"""Ours: what the requirements.txt of submitted code names and the image lacks."""
 MODEL_DIR: Final = "model"
 OUTPUT_DIR: Final = "output"
 OUTPUT_DATA_DIR: Final = "output/data"
 FAILURE_FILE: Final = "output/failure"
 CHECKPOINT_DIR: Final = "checkpoints"
 DEFAULT_CHECKPOINT_LOCAL_PATH: Final = "/opt/ml/checkpoints"
+DEFAULT_TENSORBOARD_LOCAL_PATH: Final = "/opt/ml/output/tensorboard"
+"""Source: TensorBoardOutputConfig in the API model."""
 
 FAILURE_REASON_MAX_CHARS: Final = 1024
 

@@ -6,6 +6,7 @@ SpotError                      exit 1     root
 ├─ CheckpointError               exit 4   a checkpoint could not be written or read
 │  ├─ CheckpointNotFound (FileNotFoundError)   there is none at that place
 │  ├─ CheckpointDamaged                        it does not verify
+│  │  └─ CheckpointUnreadable                  the storage did not give it; it may be whole
 │  ├─ CheckpointConflict                       a newer attempt writes to the same place
 │  └─ UnsafeState (TypeError)                  a state holds something that could not be read back safely
 ├─ ResumeMismatch                exit 5   the checkpoint is from another model, data or world size
@@ -20,6 +21,7 @@ __all__ = [
     "CheckpointDamaged",
     "CheckpointError",
     "CheckpointNotFound",
+    "CheckpointUnreadable",
     "EngineError",
     "LaunchError",
     "NotIdentical",
@@ -64,6 +66,10 @@ class CheckpointNotFound(CheckpointError, FileNotFoundError):
 
 class CheckpointDamaged(CheckpointError):
     """A checkpoint does not verify: a file is missing, cut short or altered."""
+
+
+class CheckpointUnreadable(CheckpointDamaged):
+    """The storage did not give a checkpoint's file (an I/O error, no permission, no answer); it may be whole."""
 
 
 class CheckpointConflict(CheckpointError):

@@ -72,6 +72,10 @@ class AttemptStarted(Event):
     """The effective configuration."""
     versions: dict[str, str]
     """Of python, torch, lightning, spotproof."""
+    writer: str = ""
+    """Which process it is: host, process id, and a part that no other process has."""
+    supersedes: list[str] = field(default_factory=list)
+    """The writers of the attempts before it that it found here; each of them must stop."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +136,7 @@ class SaveStalled(Event):
 
     kind: ClassVar[str] = "save_stalled"
     step: int
-    """Where the next save would have been made."""
+    """The one that is being saved."""
     seconds: float
     """How long it has been under way."""
 
@@ -244,9 +248,11 @@ def parse_events(lines: Iterable[str]) -> Iterator[Event]:
             if cls is None:
                 continue
             fields["at"] = datetime.fromisoformat(fields["at"])
+            if fields["at"].tzinfo is None:
+                continue
             known = {f.name for f in dataclasses.fields(cls)}
             yield cls(**{name: value for name, value in fields.items() if name in known})
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
 
 

@@ -6,7 +6,8 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel
 
 from spotproof import contract
-from spotproof.local.state import _MESSAGES, JobRules, JobState
+from spotproof.local.state import JobState
+from spotproof.local.statuses import MESSAGES, JobRules
 from spotproof.local.validate import _JSON_TYPES
 
 MODEL = ServiceModel(Loader().load_service_model("sagemaker", "service-2"))
@@ -35,8 +36,8 @@ def test_statuses_are_those_of_the_model():
 
 def test_every_status_has_a_message():
     """SDK v2 reads StatusMessage of every transition without asking whether it is there."""
-    assert set(_MESSAGES) == set(get_args(contract.SecondaryStatus))
-    assert all(_MESSAGES.values())
+    assert set(MESSAGES) == set(get_args(contract.SecondaryStatus))
+    assert all(MESSAGES.values())
 
 
 def test_the_failure_reason_is_as_long_as_the_model_allows():

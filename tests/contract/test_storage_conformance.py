@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import obstore
 import pytest
@@ -110,6 +111,57 @@ def test_put_replaces_as_a_whole(place):
     place.storage.put("key", [b"short"])
 
     assert place.read("key") == b"short"
+
+
+def test_create_never_replaces(place):
+    """The first of several who create an object makes it; the others are told, and change nothing."""
+    place.storage.create("deep/key", [b"fi", b"rst"])
+    with pytest.raises(FileExistsError):
+        place.storage.create("deep/key", [b"second"])
+    assert place.read("deep/key") == b"first"
+    assert [entry.key for entry in place.storage.list()] == ["deep/key"]
+
+
+def test_of_many_who_create_at_once_one_succeeds(place):
+    """Eight threads, one object: one of them has made it."""
+
+    def create(number):
+        try:
+            open_storage(place.storage.url).create("key", [b"%d" % number])
+        except FileExistsError:
+            return None
+        return number
+
+    with ThreadPoolExecutor(8) as pool:
+        made = [number for number in pool.map(create, range(8)) if number is not None]
+    assert len(made) == 1
+    assert place.read("key") == b"%d" % made[0]
+
+
+def test_put_if_is_shown_what_it_replaces(place):
+    """It sees nothing, then the object; what it raises comes out, and the object stays."""
+    seen = []
+    place.storage.put_if("key", [b"one"], seen.append)
+    place.storage.put_if("key", [b"t", b"wo"], seen.append)
+    assert seen == [None, b"one"]
+
+    def refuse(current):
+        raise ValueError("not now")
+
+    with pytest.raises(ValueError, match="not now"):
+        place.storage.put_if("key", [b"three"], refuse)
+    assert place.read("key") == b"two"
+    assert [entry.key for entry in place.storage.list()] == ["key"]
+
+
+def test_a_sweep_makes_the_put_fail_that_was_staged(tmp_path):
+    """Who looked before the sweep, and writes after it, writes nothing: that is what a directory's put_if rests on."""
+    older, newer = open_storage(tmp_path), open_storage(tmp_path)
+    older.put("key", [b"before"])
+    with pytest.raises(FileNotFoundError):
+        older.put_if("key", [b"older"], lambda _: newer.sweep())
+    assert newer.get("key") == b"before"
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
 
 
 @pytest.mark.parametrize("size", [10, MANY_PARTS])

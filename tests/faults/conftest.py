@@ -1,46 +1,8 @@
-"""What the fault tests share: trainings that are really killed."""
-
-import json
-import subprocess
-import sys
-from pathlib import Path
+"""What the fault tests share: processes that fork trainings, slow to start."""
 
 import pytest
-import torch
-
-HERE = Path(__file__).parent
-
-
-class Zygote:
-    """Starts trainings; see training_zygote.py."""
-
-    def __init__(self):
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(HERE / "training_zygote.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def train(self, folder, scenario, *, kill=None, mutate=None, settle=True, kill_after=None, **machine):
-        """Run one attempt; return its exit code, negative for a signal.
-
-        Of the *machine*: ``env``, a ``fault`` (see faulty_machine.py), and ``spot``, further arguments of the callback.
-        """
-        folder.mkdir(exist_ok=True)
-        request = {"folder": str(folder), "scenario": scenario, "kill": kill, "mutate": mutate, "settle": settle}
-        request.update(kill_after=kill_after, **machine)
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
-        self.last_seconds = answer["seconds"]
-        return answer["exit"]
-
-    def close(self):
-        """End it."""
-        self._process.stdin.close()
-        self._process.wait(10)
-        self._process.stdout.close()
+from outcomes import Zygote
+from ranks_rig import Ranks
 
 
 @pytest.fixture(scope="session")
@@ -51,41 +13,24 @@ def zygote():
     process.close()
 
 
-class Outcome:
-    """What a training left: final state, and for each batch, validation and epoch what happened in it last."""
-
-    def __init__(self, folder):
-        self.final = torch.load(folder / "final.pt", weights_only=True)
-        self.trace = {}
-        for line in (folder / "trace.jsonl").read_text().splitlines():
-            kind, epoch, index, *rest = json.loads(line)
-            if kind == "epoch":
-                self.trace[kind, epoch] = index
-            elif kind == "val":
-                self.trace[kind, epoch, index, rest[0]] = rest[1:]
-            else:
-                self.trace[kind, epoch, index] = rest
+@pytest.fixture(scope="module")
+def ranks():
+    """A process that forks ranks."""
+    process = Ranks()
+    yield process
+    process.close()
 
 
-def tensors(state, path=""):
-    """Yield (path, tensor or value) of a nested state."""
-    if isinstance(state, dict):
-        for key, value in state.items():
-            yield from tensors(value, f"{path}/{key}")
-    elif isinstance(state, (list, tuple)):
-        for index, value in enumerate(state):
-            yield from tensors(value, f"{path}/{index}")
-    else:
-        yield path, state
+@pytest.fixture(scope="module")
+def undisturbed(ranks, tmp_path_factory):
+    """Give the folder of an undisturbed run of two ranks; made once for each kind."""
+    runs = {}
 
+    def run(program, **request):
+        key = program, *sorted(request.items())
+        if key not in runs:
+            runs[key] = tmp_path_factory.mktemp("undisturbed")
+            assert ranks.run(program, runs[key], **request) == [0, 0]
+        return runs[key]
 
-def assert_same_outcome(one, other):
-    """Bit for bit: parameters, optimizer, generators; sample ids, losses, metrics and validations of every step."""
-    assert one.trace.keys() == other.trace.keys()
-    for key, value in one.trace.items():
-        assert value == other.trace[key], key
-    left, right = dict(tensors(one.final)), dict(tensors(other.final))
-    assert left.keys() == right.keys()
-    for path, value in left.items():
-        same = torch.equal(value, right[path]) if isinstance(value, torch.Tensor) else value == right[path]
-        assert same, path
+    return run

@@ -1,18 +1,18 @@
 """What goes wrong with the machine of a training: disks, folders, clocks. Installed in the training's own process."""
 
+import ctypes
 import errno
 import os
 import shutil
 import signal
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import lightning.pytorch as pl
 
 from spotproof.storage import LocalStorage
-
-CALLS_THAT_WRITE = ("open", "write", "fsync", "replace", "mkdir", "unlink")
 
 
 class Fault(pl.Callback):
@@ -22,26 +22,25 @@ class Fault(pl.Callback):
         self.spot, self.first, self.last, self.begin, self.end = spot, first, last, begin, end
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
-        self.spot._checkpointer.wait()
+        if trainer.global_step in (self.first, self.last):
+            self.spot._checkpointer.wait()
         if trainer.global_step == self.first:
             self.begin()
         if trainer.global_step == self.last:
             self.end()
+            # Time passes, so that it does not depend on the machine's speed how soon is tried again.
+            time.sleep(max(0.0, self.spot._checkpointer.writer.retry_at - time.monotonic()))
 
 
 def install(folder, spot, *, kind, first=None, last=None):
-    """Let the fault *kind* happen in the training that *spot* belongs to, between the steps *first* and *last*."""
+    """Let the fault *kind* happen in the training that *spot* belongs to, from the step *first* (or at once) to *last*.
+
+    Returns the callbacks that the trainer needs for it.
+    """
     begin, end = FAULTS[kind](Path(folder), spot)
     if first is None:
         begin()
-        return
-    original = spot.setup
-
-    def setup(trainer, module, stage):
-        trainer.callbacks.insert(0, Fault(spot, first, last, begin, end))
-        original(trainer, module, stage)
-
-    spot.setup = setup
+    return [Fault(spot, first, last, begin, end)]
 
 
 def nothing():
@@ -69,7 +68,11 @@ def failing(number, *names):
 
             return call
 
-        original_open = os.open
+        original_open, original_close = os.open, os.close
+
+        def noting_close(fd):
+            ours.discard(fd)
+            original_close(fd)
 
         def noting_open(target, *args, **kwargs):
             fd = original_open(target, *args, **kwargs)
@@ -81,12 +84,12 @@ def failing(number, *names):
 
         def begin():
             if "open" not in names:
-                os.open = noting_open
+                os.open, os.close = noting_open, noting_close
             for name in names:
                 setattr(os, name, guarded(name))
 
         def end():
-            os.open = original_open
+            os.open, os.close = original_open, original_close
             for name in names:
                 setattr(os, name, originals[name])
 
@@ -102,25 +105,79 @@ def deleted(folder, spot):
 
 def replaced_by_file(folder, spot):
     """Put a file where the folder was; end by taking it away."""
-    place = folder / "checkpoints"
 
     def begin():
-        place.rename(folder / "aside")
-        place.write_text("")
+        (folder / "checkpoints").rename(folder / "aside")
+        (folder / "checkpoints").write_text("")
 
-    def end():
-        place.unlink()
-        (folder / "aside").rename(place)
+    return begin, lambda: put_back(folder)
 
-    return begin, end
+
+def put_back(folder):
+    """Take the file away that is in the way."""
+    (folder / "checkpoints").unlink()
+    (folder / "aside").rename(folder / "checkpoints")
+
+
+MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
+CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
+
+
+def mounted_read_only(folder, spot):
+    """Let the kernel itself refuse writes: the folder becomes a read-only mount, seen by this process alone."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    place = str(folder / "checkpoints").encode()
+
+    def mount(source, target, flags):
+        if libc.mount(source, target, None, flags, None) != 0:
+            raise OSError(ctypes.get_errno(), f"mount {target!r}")
+
+    if libc.unshare(CLONE_NEWNS) != 0 and libc.unshare(CLONE_NEWNS | CLONE_NEWUSER) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    mount(None, b"/", MS_REC | MS_PRIVATE)
+    mount(place, place, MS_BIND)
+    return (
+        lambda: mount(place, place, MS_REMOUNT | MS_BIND | MS_RDONLY),
+        lambda: mount(place, place, MS_REMOUNT | MS_BIND),
+    )
+
+
+def slow(folder, spot):
+    """Let each write and fsync take its time, as long as a batch and more."""
+    originals = {name: getattr(os, name) for name in ("write", "fsync")}
+
+    def slowed(name):
+        def call(*args):
+            time.sleep(0.03)
+            return originals[name](*args)
+
+        return call
+
+    def begin():
+        for name in originals:
+            setattr(os, name, slowed(name))
+
+    return begin, lambda: [setattr(os, name, original) for name, original in originals.items()]
 
 
 def clock(folder, spot):
-    """Set the wall clock back by an hour, as time.time() sees it, and let it jump ahead by a day at the end."""
-    true_time = time.time
-    return lambda: setattr(time, "time", lambda: true_time() - 3600), lambda: setattr(
-        time, "time", lambda: true_time() + 86400
-    )
+    """Set the wall clock back by an hour, and let it jump ahead by a day at the end."""
+    from spotproof import events
+    from spotproof.checkpoint import manifest
+
+    true_time, true_datetime = time.time, events.datetime
+
+    def shift(seconds):
+        class Shifted(true_datetime):
+            @classmethod
+            def now(cls, tz=None):
+                return true_datetime.now(tz) + timedelta(seconds=seconds)
+
+        time.time = lambda: true_time() + seconds
+        events.datetime = manifest.datetime = Shifted
+
+    return lambda: shift(-3600), lambda: shift(86400)
 
 
 def no_tmpdir(folder, spot):
@@ -176,6 +233,24 @@ def hangs_when_leaving(folder, spot):
     return lambda: setattr(LocalStorage, "put", put), nothing
 
 
+def hangs_at_the_end(folder, spot):
+    """Let the disk never answer to the save with which the training ends, and let that be waited for briefly."""
+    from spotproof.loop import saves
+
+    original = LocalStorage.put
+
+    def put(self, key, chunks):
+        if spot._saves.run.between == "end":
+            threading.Event().wait()
+        original(self, key, chunks)
+
+    def begin():
+        saves.END_PATIENCE_SECONDS = 0.5
+        LocalStorage.put = put
+
+    return begin, nothing
+
+
 FAULTS = {
     "full": failing(errno.ENOSPC, "write"),
     "no space for names": failing(errno.ENOSPC, "open"),
@@ -183,10 +258,13 @@ FAULTS = {
     "read-only": failing(errno.EROFS, "open"),
     "deleted": deleted,
     "file in the way": replaced_by_file,
+    "mounted read-only": mounted_read_only,
+    "slow": slow,
     "clock": clock,
     "no TMPDIR": no_tmpdir,
     "impatient": impatient,
     "second notice": second_notice,
     "full when leaving": full_when_leaving,
     "hangs when leaving": hangs_when_leaving,
+    "hangs at the end": hangs_at_the_end,
 }

@@ -1,14 +1,18 @@
 """What the tests of the local SageMaker share: a platform, boto3 as its client, and jobs of a few lines."""
 
+import json
 import os
 import tarfile
 import textwrap
 import time
+import urllib.error
+import urllib.request
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
 import boto3
+import pytest
 from botocore.config import Config
 
 from spotproof.local import Image, LocalSageMaker
@@ -74,9 +78,9 @@ class Rig:
     def describe(self, name):
         return self.sagemaker.describe_training_job(TrainingJobName=name)
 
-    def wait(self, name):
+    def wait(self, name, patience_seconds=PATIENCE_SECONDS):
         """Return the job's description once it has ended."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + patience_seconds
         while time.monotonic() < deadline:
             description = self.describe(name)
             if description["TrainingJobStatus"] in ("Completed", "Failed", "Stopped"):
@@ -88,16 +92,33 @@ class Rig:
         """Return the description of a job that has run to its end."""
         return self.wait(self.create(name, script, **changes))
 
+    def ask(self, door, **fields):
+        """Return the answer of one of the platform's own doors."""
+        with urllib.request.urlopen(self._door_request(door, fields), timeout=PATIENCE_SECONDS) as answer:
+            return json.loads(answer.read())
+
+    def refusal(self, door, body, **headers):
+        """Return the status and the words with which it refuses."""
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(self._door_request(door, body, headers), timeout=PATIENCE_SECONDS)
+        with caught.value as answer:
+            return f"{answer.status} {json.loads(answer.read())['message']}"
+
+    def _door_request(self, door, body, headers=None):
+        headers = {"Content-Type": "application/json", **(headers or {})}
+        url = f"{self.platform.url}/spotproof/{door}"
+        return urllib.request.Request(url, json.dumps(body).encode(), headers, method="POST")
+
     def lines(self, name, host=1):
         """Return the messages of a host's log."""
         files = list(Path(self.platform.state_dir, "logs", name).glob(f"algo-{host}-*.log"))
         return [line.partition(" ")[2] for file in files for line in file.read_text().splitlines()]
 
-    def wait_line(self, name, text):
-        """Return once the log has a line with *text*."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not any(text in line for line in self.lines(name)):
-            assert time.monotonic() < deadline, (self.lines(name), self.describe(name))
+    def wait_line(self, name, text, host=1, patience_seconds=PATIENCE_SECONDS):
+        """Return once a host's log has a line with *text*."""
+        deadline = time.monotonic() + patience_seconds
+        while not any(text in line for line in self.lines(name, host)):
+            assert time.monotonic() < deadline, (self.lines(name, host), self.describe(name))
             time.sleep(0.01)
 
     def mark(self, name, attempt):

@@ -1,15 +1,13 @@
 """Killed at any file-system call of a save, the checkpoints before it are whole, and the next start works."""
 
 import os
-import signal
 
 import pytest
 import torch
 
 from spotproof.checkpoint import Checkpointer, newest_verified
 from spotproof.storage import LocalStorage
-
-CALLS = ("open", "write", "fsync", "replace", "mkdir", "unlink")
+from spotproof.testing import kill_at_every_call
 
 
 class Values:
@@ -39,105 +37,35 @@ def in_child(action):
     return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
-def kill_at_call(number):
-    """Make this process die by SIGKILL instead of its *number*-th file-system call, from 0; writes die half done."""
-    left = number
-
-    def guarded(name, original):
-        def call(*args, **kwargs):
-            nonlocal left
-            if left == 0:
-                if name == "write":
-                    original(args[0], bytes(args[1])[: len(args[1]) // 2])
-                os.kill(os.getpid(), signal.SIGKILL)
-            left -= 1
-            return original(*args, **kwargs)
-
-        return call
-
-    for name in CALLS:
-        setattr(os, name, guarded(name, getattr(os, name)))
-
-
-def save_steps(folder, steps, kill=None):
-    """Save *steps* one after another, waiting for each; die at file-system call *kill* of the last."""
+def save_steps(folder, steps):
+    """Save *steps* one after another, waiting for each."""
     checkpointer = Checkpointer(folder)
     checkpointer.register("values", values := Values())
     checkpointer.restore()
     for step in steps:
         values.state = Values(step).state
-        if kill is not None and step == steps[-1]:
-            kill_at_call(kill)
         checkpointer.save(step, wait=True)
 
 
+def save_up_to_30(checkpointer):
+    """Save steps 10, 20 and 30; the last save drops the first, too."""
+    checkpointer.register("values", values := Values())
+    for step in range(checkpointer.restore() or 0, 30, 10):
+        values.state = Values(step + 10).state
+        checkpointer.save(step + 10)
+
+
 def test_every_call_of_a_commit(tmp_path):
-    """For each call: killed there, step 30 or 40 is found whole, the next attempt restores it and saves again."""
-    number = 0
-    found = set()
-    while True:
-        folder = tmp_path / str(number)
-        code = in_child(lambda: save_steps(folder, [10, 20, 30, 40], kill=number))  # noqa: B023
-        if code == 0:
-            break
-        assert code == -9
-        storage = LocalStorage(folder)
-        newest = newest_verified(storage)
-        assert newest is not None
-        assert newest.step in (30, 40)
-        found.add(newest.step)
+    """For each call: killed there, what was saved is found whole, and the next attempt goes on to the same end."""
+    report = kill_at_every_call(save_up_to_30, tmp_path / "kills")
 
-        assert in_child(lambda: save_steps(folder, [50, 60])) == 0  # noqa: B023
-        again = Checkpointer(folder)
-        again.register("values", values := Values())
-        assert again.restore() == 60
-        assert torch.equal(values.state["moving"], torch.full((64,), 60.0))
-        leftovers = [path.name for path in folder.rglob("*.sagemaker-ignore")]
-        assert leftovers == []
-        number += 1
-    assert number > 15  # the kills really went through the whole commit
-    assert found == {30, 40}
-
-
-@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "swap", "empty"])
-def test_damage_to_any_file_of_the_newest_is_found(tmp_path, damage):
-    """Each file of the newest checkpoint, damaged in each way, makes the next older one the newest verified."""
-    save_steps(tmp_path, [10, 20])
-    storage = LocalStorage(tmp_path)
-    newest = newest_verified(storage)
-    older = {file.key for file in storage_manifest(storage, 10).files}
-    for key in [newest.key, *(file.key for file in newest.files if file.key not in older)]:
-        path = tmp_path / key
-        content = path.read_bytes()
-        if damage == "flip":
-            middle = len(content) // 2
-            path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
-        elif damage == "cut":
-            path.write_bytes(content[:-1])
-        elif damage == "empty":
-            path.write_bytes(b"")
-        elif damage == "swap":
-            path.write_bytes((tmp_path / storage_manifest(storage, 10).key).read_bytes())
-        else:
-            path.unlink()
-        rejected = []
-        chosen = newest_verified(storage, lambda step, err: rejected.append((step, str(err))))  # noqa: B023
-        path.write_bytes(content)
-
-        assert chosen.step == 10, key
-        if damage == "remove" and key == newest.key:
-            assert rejected == []  # then there simply is no such checkpoint
-        else:
-            assert [step for step, _ in rejected] == [20]
-            assert key in rejected[0][1]
-
-
-def storage_manifest(storage, step):
-    """Return the manifest of *step*."""
-    from spotproof.checkpoint import read_manifest
-    from spotproof.checkpoint.manifest import manifest_key
-
-    return read_manifest(storage, manifest_key(step))
+    assert report.final_step == 30
+    calls = [kill.call for kill in report.kills]
+    # The kills really went through whole commits: packs, state, manifest, each staged, durable, renamed; and drops.
+    assert {call.split()[0] for call in calls} == {"open", "write", "fsync", "replace", "link", "mkdir", "unlink"}
+    assert "unlink step-0000000010.json" in calls
+    assert any(call.startswith("replace step-0000000030.json") for call in calls)
+    assert {kill.found_step for kill in report.kills} == {None, 10, 20, 30}
 
 
 def test_a_damaged_pack_on_disk_is_not_reused(tmp_path):
@@ -154,7 +82,8 @@ def test_a_damaged_pack_on_disk_is_not_reused(tmp_path):
         checkpointer.save(10, wait=True)
 
     assert in_child(save_same_again) == 0
-    assert pack.read_bytes() == content
+    (again,) = (tmp_path / "packs").glob("*.safetensors")
+    assert again.read_bytes() == content
     assert newest_verified(LocalStorage(tmp_path)).step == 10
 
 

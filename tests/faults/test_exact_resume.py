@@ -4,11 +4,9 @@ import json
 
 import pytest
 import torch
+from outcomes import Outcome, assert_same_outcome, resumed_steps
 
-from conftest import Outcome, assert_same_outcome
 from spotproof.checkpoint import Checkpointer, newest_verified
-from spotproof.checkpoint.journal import read_events
-from spotproof.events import Resumed
 from spotproof.storage import LocalStorage
 
 EPOCH = 11  # optimizer steps
@@ -72,13 +70,6 @@ def undisturbed(zygote, tmp_path_factory):
         return outcomes[name]
 
     return outcome
-
-
-def resumed_steps(folder):
-    """Return the steps that the attempts of a run resumed from."""
-    storage = LocalStorage(folder / "checkpoints")
-    events = [event for entry in storage.list("events/") for event in read_events(storage, int(entry.key[-10:-6]))]
-    return [event.step for event in events if isinstance(event, Resumed)]
 
 
 def scaled(name, step):

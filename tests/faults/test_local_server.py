@@ -19,6 +19,7 @@ from local_rig import PATIENCE_SECONDS, Rig, open_rig, processes_with, wait_no_p
 from spotproof.errors import EngineError, SpecError
 from spotproof.local import Image, LocalSageMaker, hosts
 from spotproof.local.hosts import find_namespace_obstacle
+from spotproof.local.limits import cgroup_name
 from spotproof.local.processes import owner_id
 
 SERVER = """
@@ -26,7 +27,8 @@ import sys
 from pathlib import Path
 from spotproof.local import Image, LocalSageMaker
 state, folder, hosts = sys.argv[1:]
-with LocalSageMaker(state, images={"image": Image(Path(folder), ["python", "script.py"])}, hosts=hosts) as platform:
+images = {"image": Image(Path(folder), ["python", "script.py"])}
+with LocalSageMaker(state, images=images, hosts=hosts, host_memory="1GiB", host_cpus=1) as platform:
     print("READY", flush=True)
     platform.wait_closed()
 """
@@ -43,6 +45,12 @@ time.sleep(600)
 
 def read_json(path):
     return json.loads(path.read_text())
+
+
+def groups_of(state):
+    """Return the control groups of the job's two hosts."""
+    names = [cgroup_name(owner_id(state), f"job/attempt-0/algo-{number}") for number in (1, 2)]
+    return [path for name in names for path in Path("/sys/fs/cgroup").glob(f"**/{name}")]
 
 
 @pytest.fixture
@@ -73,11 +81,11 @@ def killed_state(tmp_path, request):
             RoleArn="arn:aws:iam::123456789012:role/Training",
             AlgorithmSpecification={"TrainingImage": "image", "TrainingInputMode": "File"},
             OutputDataConfig={"S3OutputPath": "s3://bucket/out"},
-            ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
+            ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1},
             StoppingCondition={"MaxRuntimeInSeconds": 1000},
         )
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while "RUNNING" not in "".join(p.read_text() for p in (state / "logs").rglob("*.log")):
+        while "".join(p.read_text() for p in (state / "logs").rglob("*.log")).count("RUNNING") < 2:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         for closing in (s3, client):
@@ -101,6 +109,7 @@ def test_a_killed_server_leaves_nothing_after_the_next_start(killed_state):
     with LocalSageMaker(state, hosts=mode) as platform:
         assert not sockets_in_tmp(s3_port)
         assert not processes_with(f"={owner_id(state)}/job/attempt-0/")
+        assert not groups_of(state)
         assert not (state / "jobs").exists()
         environment = platform.environment()
         keys = environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]
@@ -111,12 +120,13 @@ def test_a_killed_server_leaves_nothing_after_the_next_start(killed_state):
     assert list((state / "processes").iterdir()) == []
 
 
-@pytest.mark.parametrize("killed_state", [("plain", False)], indirect=True)
+@pytest.mark.parametrize("killed_state", [("namespace", False), ("plain", False)], indirect=True)
 def test_a_killed_servers_hosts_end_by_themselves(killed_state):
     """Nobody has to come by: supervisors see their server's death and take everything with them."""
     state, _ = killed_state
     s3_port = int(read_json(state / "server.json")["s3_url"].rpartition(":")[2])
     wait_no_process_with(f"={owner_id(state)}/job/attempt-0/")
+    assert not groups_of(state)
     wait_no_process_with(str(state))
     deadline = time.monotonic() + PATIENCE_SECONDS
     while sockets_in_tmp(s3_port):
@@ -314,9 +324,9 @@ def test_a_huge_body_is_refused(quiet_rig):
 
 
 def test_health(quiet_rig):
-    """GET /health says ok."""
+    """GET /health says ok; at the root there is nothing to read without a signature."""
     assert send(quiet_rig, None, "/health", "GET") == (200, {"status": "ok"})
-    assert send(quiet_rig, None, "/else", "GET")[0] == 404
+    assert send(quiet_rig, None, "/", "GET")[0] == 400
 
 
 def test_web_pages_cannot_use_it(quiet_rig):

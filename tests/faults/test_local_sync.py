@@ -1,5 +1,6 @@
 """The sync agent against a real S3 server: what goes up, what comes back, what must not."""
 
+import contextlib
 import json
 import os
 import threading
@@ -12,7 +13,8 @@ import pytest
 from local_rig import PATIENCE_SECONDS, open_rig
 
 from spotproof.local.attempt import Surroundings
-from spotproof.local.sync import SyncAgent, download
+from spotproof.local.downloads import fetch_objects, list_objects
+from spotproof.local.sync import SyncAgent
 from spotproof.storage import Entry
 
 POLL_SECONDS = 0.02
@@ -30,10 +32,11 @@ class Bucket:
         self.storage = server.storage(self.name)
 
     def objects(self):
-        listed = self._client.list_objects_v2(Bucket=self.name).get("Contents", [])
-        return {
-            item["Key"]: self._client.get_object(Bucket=self.name, Key=item["Key"])["Body"].read() for item in listed
-        }
+        found = {}
+        for item in self._client.list_objects_v2(Bucket=self.name).get("Contents", []):
+            with contextlib.suppress(self._client.exceptions.NoSuchKey):  # deleted since it was listed
+                found[item["Key"]] = self._client.get_object(Bucket=self.name, Key=item["Key"])["Body"].read()
+        return found
 
     def put(self, key, content=b"x"):
         self._client.put_object(Bucket=self.name, Key=key, Body=content)
@@ -194,7 +197,8 @@ class HostileStorage:
 @pytest.mark.parametrize("key", ["ck/../../out", "ck/a/../../out", "ck/..", "ck/nul\0", "ck/back\\slash", "ck//../out"])
 def test_keys_do_not_leave_the_folder(folder, tmp_path, key):
     """A key that would climb out is skipped; the others are restored."""
-    names = download(HostileStorage([key, "ck/good"]), "ck/", folder)
+    storage = HostileStorage([key, "ck/good"])
+    names = fetch_objects(storage, list_objects(storage, "ck/"), folder)
 
     assert names == ["good"]
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["checkpoints", "good"]
@@ -202,7 +206,8 @@ def test_keys_do_not_leave_the_folder(folder, tmp_path, key):
 
 def test_keys_in_each_others_way_are_skipped(folder):
     """An object `a` beside `a/b` can't both be files and directories here: one is skipped, nothing fails."""
-    names = download(HostileStorage(["ck/a", "ck/a/b", "ck/c"]), "ck/", folder)
+    storage = HostileStorage(["ck/a", "ck/a/b", "ck/c"])
+    names = fetch_objects(storage, list_objects(storage, "ck/"), folder)
 
     assert "c" in names
     assert len(names) == 2
@@ -281,7 +286,9 @@ def test_a_reclaim_flushes_nothing(tmp_path, s3_server, monkeypatch):
             sys.exit(0)
         save("up", "x")
         wait_uploaded("up")
-        (CHECKPOINTS / "big").write_bytes(b"x" * 200_000_000)
+        staged = CHECKPOINTS / "big.sagemaker-ignore"
+        staged.write_bytes(b"x" * 200_000_000)
+        staged.rename(CHECKPOINTS / "big")
         report(1)
         time.sleep(600)
     """

@@ -6,8 +6,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from outcomes import Outcome, assert_same_outcome
 
-from conftest import Outcome, assert_same_outcome
 from spotproof.checkpoint import newest_verified
 from spotproof.checkpoint.journal import read_events
 from spotproof.events import AttemptEnded, CheckpointCommitted, NoticeReceived, Resumed, Warned

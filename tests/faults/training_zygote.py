@@ -9,11 +9,14 @@ import os
 import random
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
 
+import data_kinds
 import lightning.pytorch as pl
+import loop_training
 import numpy as np
 import torch
 import torchmetrics
@@ -90,7 +93,7 @@ class Model(pl.LightningModule):
             optimizer.zero_grad()
 
     def loss_of(self, batch, batch_idx):
-        if self.scenario.get("combined"):
+        if isinstance(batch, dict) and "a" in batch:
             batch, other = batch["a"], batch["b"]
             self.log("other", other["x"].mean() if other is not None else torch.zeros(()), on_epoch=True, batch_size=4)
         kill_if("training_step", self.global_step)
@@ -211,6 +214,15 @@ def loaders(scenario):
     workers = scenario.get("workers", 0)
     options = {"num_workers": workers, "persistent_workers": bool(workers) and scenario.get("persistent", False)}
     data = Samples()
+    if scenario.get("data"):
+        train_loader = data_kinds.make(
+            scenario["data"],
+            workers=workers,
+            persistent=options["persistent_workers"],
+            start_method=scenario.get("start_method"),
+        )
+        val_options = {"num_workers": workers, "persistent_workers": options["persistent_workers"]}
+        return train_loader, DataLoader(data_kinds.Samples(), batch_size=11, **val_options)
     if scenario.get("iterable"):
         return DataLoader(Stream(), batch_size=4), DataLoader(data, batch_size=11)
     if scenario.get("sampler") == "weighted":
@@ -243,9 +255,14 @@ def train(request):
     global _trainer_pid
     _trainer_pid = os.getpid()  # loader workers send their kills there, too
     os.environ.update(request.get("env") or {})
+    tempfile.tempdir = None  # asked for before the fork
     scenario, folder = request["scenario"], Path(request["folder"])
+    (folder / "pid").write_text(str(os.getpid()))
     if request.get("kill"):
         _kill.update(request["kill"], folder=str(folder))
+    if "loop" in scenario:
+        loop_training.train(request, kill_if, Killer)
+        return
 
     def trace(*entry):
         with open(folder / "trace.jsonl", "a") as file:
@@ -254,19 +271,20 @@ def train(request):
     pl.seed_everything(scenario.get("seed", 7), verbose=False)
     model = Model(scenario, trace)
     spot = SpotCheckpoint(
-        folder / "checkpoints",
+        request.get("dirpath") or folder / "checkpoints",
         every_n_steps=scenario.get("every", 3),
         every_n_seconds=None,
         **request.get("spot") or {},
     )
+    faults = []
     if request.get("fault"):
         import faulty_machine
 
-        faulty_machine.install(folder, spot, **request["fault"])
+        faults = faulty_machine.install(folder, spot, **request["fault"])
     if request.get("mutate") == "order":  # resume without the position in the data
-        from spotproof.checkpoint.order import _Resumable
+        from spotproof.checkpoint.resumable import ResumableDataLoader
 
-        _Resumable.load_state_dict = lambda self, state: None
+        ResumableDataLoader.load_state_dict = lambda self, state: None
     if request.get("mutate") == "rng":
         from spotproof.checkpoint.rng import RngState
 
@@ -283,7 +301,7 @@ def train(request):
     logger = TensorBoardLogger(folder / "logs", name="run") if scenario.get("tensorboard") else False
     callbacks = [Ledger(), *extra_callbacks(scenario, folder)]
     if request.get("mutate") != "no_callback":
-        callbacks = [Killer(spot, settle=request.get("settle", True)), *callbacks, spot]
+        callbacks = [Killer(spot, settle=request.get("settle", True)), *callbacks, spot, *faults]
     trainer = pl.Trainer(
         max_epochs=scenario.get("epochs", 3),
         accelerator="cpu",

@@ -14,7 +14,7 @@ from spotproof.checkpoint.manifest import Manifest
 
 if TYPE_CHECKING:
     from spotproof.checkpoint.checkpointer import Checkpointer, Stateful
-    from spotproof.checkpoint.order import resumable_loader
+    from spotproof.checkpoint.resumable import resumable_loader
     from spotproof.checkpoint.rng import RngState
 
 __all__ = [
@@ -36,7 +36,7 @@ _WITH_TORCH = {
     "Checkpointer": "checkpointer",
     "RngState": "rng",
     "Stateful": "checkpointer",
-    "resumable_loader": "order",
+    "resumable_loader": "resumable",
 }
 
 

@@ -1,53 +1,44 @@
 """The Lightning-free core: register what has state, save at step boundaries, restore, close."""
 
-import gc
 import logging
 import os
-import platform
 import threading
 import time
-import uuid
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, cast
 
-import torch
-
-from spotproof._version import __version__
-from spotproof.checkpoint.choose import newest
-from spotproof.checkpoint.journal import Journal, recorded_attempts
+from spotproof.checkpoint.buckets import bucket_order
+from spotproof.checkpoint.finding import Finder
+from spotproof.checkpoint.journal import Journal, RelayedJournal
 from spotproof.checkpoint.manifest import Manifest
-from spotproof.checkpoint.restore import ReadState, read_state
-from spotproof.checkpoint.stage import StagedState, Stager
-from spotproof.checkpoint.tree import TreeEncoder
+from spotproof.checkpoint.position import LoaderPosition
+from spotproof.checkpoint.ranks import Ranks, find_ranks
+from spotproof.checkpoint.snapshots import Snapshots, Stateful
+from spotproof.checkpoint.stage import StagedState
+from spotproof.checkpoint.start import Start
 from spotproof.checkpoint.unchanging import Unchanging
 from spotproof.checkpoint.writer import Writer
-from spotproof.errors import CheckpointDamaged, ResumeMismatch, SpecError
-from spotproof.events import AttemptStarted, CheckpointRejected, Event, Resumed, SavePostponed, SaveStalled
+from spotproof.errors import CheckpointConflict, ResumeMismatch, SpecError, UnsafeState
+from spotproof.events import CheckpointRejected, Event, Resumed, SavePostponed
 from spotproof.storage import open_storage
 
 __all__ = ["Checkpointer", "Stateful"]
 
 log = logging.getLogger(__name__)
 
-_MAX_COLD_BYTES = 16 * 2**20
-"""New buffers up to here are made while training stands still."""
-_STALLED_SECONDS = 60.0
-_STALLED_FACTOR = 10
-"""A save is called stalled when it has taken this many times what the one before took, and a minute at least."""
-
-
-class Stateful(Protocol):
-    """PyTorch's own protocol: modules, optimizers, schedulers and loaders have it."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
+_LAST_EVENTS_SECONDS = 15.0
+"""How long the end waits for an object store to take the attempt's last events."""
 
 
 class Checkpointer:
     """Save and restore registered objects so that a kill at any instant loses no committed checkpoint.
 
-    One process writes to one place; a save stops the caller only for the copy in memory. Call :meth:`save` at step
+    One training writes to one place; a save stops the caller only for the copy in memory. Call :meth:`save` at step
     boundaries, :meth:`close` at the end. Nothing relies on :meth:`close` being reached.
+
+    Where ``torch.distributed`` is initialised the processes of a training save and resume together, each its own
+    state: create one in each process, and call :meth:`restore`, :meth:`begin` and :meth:`save` in all of them, at the
+    same step. Register a model in the DistributedDataParallel that it is trained in, or wrap it before the restore.
 
     Example::
 
@@ -84,32 +75,49 @@ class Checkpointer:
         self._config = {"keep": keep, **(config or {})}
         self._statefuls: dict[str, Stateful] = {}
         self._unchanging = Unchanging()
-        self._stager = Stager(self._unchanging)
+        self._snapshots = Snapshots(self._statefuls, self._unchanging)
         self._writer: Writer | None = None
-        self._journal: Journal | None = None
+        self._journal: Journal | RelayedJournal | None = None
         self._resumed_from: Manifest | None = None
-        self._rejected: dict[int, str] = {}
-        self._read_ahead: tuple[Manifest, ReadState] | None = None
+        self._finder = Finder(self.storage)
+        self._ranks: Ranks | None = None
+        self._has_looked_for_ranks = False
         self._held: tuple[int, StagedState, dict[str, Any]] | None = None
-        self._preparation: threading.Thread | None = None
-        self._is_deferred = False
         self._is_postponed = False
-        self._is_stalled = False
+        self._has_access = False
 
     def register(self, name: str, stateful: Stateful) -> None:
         """Make *stateful* part of every later save and restore, under *name*.
 
         Raises:
-            SpecError: The name is taken.
+            SpecError: The name is taken, or the object has no state.
         """
         if name in self._statefuls:
             raise SpecError(f"{name!r} is registered already.", do="Give each object a name of its own.")
-        self._statefuls[name] = stateful
+        if not (hasattr(stateful, "state_dict") and hasattr(stateful, "load_state_dict")):
+            is_loader = hasattr(stateful, "dataset") or hasattr(stateful, "__iter__")
+            raise SpecError(
+                f"{name!r} can't be saved: {type(stateful).__qualname__} has no state_dict and load_state_dict.",
+                do="Register resumable_loader(…) of it, and read from that (one from fabric.setup_dataloaders: wrap "
+                "what that returned)."
+                if is_loader
+                else "Give it both, or register the parts of it that have them.",
+            )
+        is_resumable_loader = hasattr(stateful, "begin_after")
+        self._statefuls[name] = LoaderPosition(cast("Any", stateful)) if is_resumable_loader else stateful
+        order = bucket_order(stateful)
+        if order is not None:
+            self._statefuls[f"{name}:buckets"] = order
 
     @property
     def attempt(self) -> int | None:
         """The attempt this process is, from 0; None before the first save or restore."""
         return self._journal.attempt if self._journal else None
+
+    @property
+    def resumed_from(self) -> Manifest | None:
+        """The checkpoint that this run goes on from; None before it was read, and in a fresh start."""
+        return self._resumed_from
 
     @property
     def writer(self) -> Writer | None:
@@ -119,36 +127,87 @@ class Checkpointer:
     @property
     def must_repeat(self) -> bool:
         """Whether the last save was given up or deferred for a reason that a save now would not meet."""
-        if self._preparation is not None and self._preparation.is_alive():
-            return False
         writer = self._writer
-        return writer is not None and not writer.is_busy and (writer.must_repeat or self._is_deferred)
+        if writer is None or writer.is_busy or self._snapshots.is_preparing:
+            return False
+        return writer.must_repeat or self._snapshots.is_deferred or writer.wants_retry
+
+    @property
+    def ranks(self) -> Ranks | None:
+        """The processes that train together; None if this one trains alone.
+
+        They are looked for once, by the first call that needs them, which is collective.
+        """
+        if not self._has_looked_for_ranks:
+            self._ranks = find_ranks()
+            self._has_looked_for_ranks = True
+        return self._ranks
+
+    @property
+    def is_lead(self) -> bool:
+        """Whether this process speaks for the training: it trains alone, or is rank 0."""
+        return self._ranks is None or self._ranks.is_lead
+
+    def all_true(self, value: bool) -> bool:
+        """Whether *value* is true in every process of the training. Collective."""
+        return value if self._ranks is None else self._ranks.loop.all_true(value)
+
+    def of_lead(self, work: Callable[[], Any]) -> Any:
+        """Return what *work* returns in the process that speaks for the training, a JSON value. Collective."""
+        return work() if self._ranks is None else self._ranks.loop.lead(work)
+
+    def raise_conflict(self) -> None:
+        """Return if no newer attempt was found to write here. Touches nothing, for the step boundaries.
+
+        Raises:
+            CheckpointConflict: One was.
+        """
+        if self._writer is not None and self._writer.conflict is not None:
+            raise self._writer.conflict
 
     def latest(self) -> Manifest | None:
-        """Return the newest checkpoint that verifies, or None; says which newer ones do not, and why.
+        """Return the newest checkpoint that verifies here, or None; says which newer ones do not, and why.
 
-        What was read to verify it is kept until :meth:`read` or the first save, so that a resume reads it once.
+        What was read to verify it is kept until :meth:`read` or the first save, so that a resume reads it once. Asks no
+        other process; :meth:`agreed` does.
+
+        Raises:
+            SpecError: The place can't be reached; says why, and what to do.
+            CheckpointUnreadable: The storage gives none, but holds one that may be whole.
+            ResumeMismatch: There is one that this version, or this machine, can't read.
         """
+        self._check_access()
+        return self._finder.latest()
 
-        def rejected(step: int, err: CheckpointDamaged) -> None:
-            if self._rejected.get(step) != str(err):
-                log.warning("Checkpoint of step %d is passed over for the next older one: %s", step, err)
-            self._rejected[step] = str(err)
+    def agreed(self) -> Manifest | None:
+        """Return the newest checkpoint that verifies for every process of this training, or None. Collective.
 
-        self._read_ahead = None
-        self._read_ahead = newest(self.storage, lambda manifest: read_state(self.storage, manifest), rejected)
-        return self._read_ahead[0] if self._read_ahead is not None else None
+        Raises:
+            Exception: As :meth:`latest`, in every process.
+            ResumeMismatch: It is of another number of processes.
+        """
+        ranks = self.ranks
+        if ranks is None:
+            return self.latest()
+        ranks.loop.together(self._check_access)
+        return self._finder.agreed(ranks)
+
+    def _check_access(self) -> None:
+        if not self._has_access:
+            self.storage.check_access()
+            self._has_access = True
 
     def read(self, manifest: Manifest) -> dict[str, Any]:
         """Return the state trees of a checkpoint, by registered name, and note that this run goes on from it.
 
         Raises:
             CheckpointDamaged: A file does not verify.
-            ResumeMismatch: It holds something that this program can't read.
+            ResumeMismatch: It was written by another number of processes, or holds something that this program can't
+                read.
         """
-        ahead, self._read_ahead = self._read_ahead, None
-        state = ahead[1] if ahead is not None and ahead[0] == manifest else read_state(self.storage, manifest)
-        trees = state.decoded()
+        ranks = self.ranks
+        rank, world_size = (0, 1) if ranks is None else (ranks.rank, ranks.world_size)
+        trees = self._finder.read(manifest, rank=rank, world_size=world_size).decoded()
         self._resumed_from = manifest
         return trees
 
@@ -156,10 +215,10 @@ class Checkpointer:
         """Load the newest checkpoint that verifies into the registered objects; return its step, or None.
 
         Raises:
-            ResumeMismatch: It does not hold a state for each registered name.
+            ResumeMismatch: It does not hold a state for each registered name, or is of another number of processes.
         """
         began = time.perf_counter()
-        manifest = self.latest()
+        manifest = self.agreed()
         if manifest is None:
             self.begin()
             return None
@@ -180,37 +239,29 @@ class Checkpointer:
     def begin(self) -> int:
         """Claim the next attempt number and become the writer of this place; return the number. Idempotent.
 
-        Nothing tells a container which attempt it is, so the number is one more than any that left a trace here.
+        Nothing tells a container which attempt it is, so the number is one more than any that left a trace here. The
+        attempts before it must stop writing: their next save raises CheckpointConflict.
+
+        Raises:
+            SpecError: The place can't be reached, or nothing can ever be written to it; says why, and what to do.
         """
         if self._journal is None:
-            newest = self._resumed_from
-            traces = [*recorded_attempts(self.storage), *([newest.attempt] if newest else [])]
-            run_id = newest.run_id if newest else uuid.uuid4().hex
-            self._journal = Journal(self.storage, max(traces, default=-1) + 1)
-            attempt = self._journal.attempt
-            self.record(
-                AttemptStarted(
-                    attempt=attempt,
-                    run_id=run_id,
-                    config=self._config,
-                    versions={
-                        "python": platform.python_version(),
-                        "torch": torch.__version__,
-                        "spotproof": __version__,
-                    },
-                )
-            )
-            for step, reason in sorted(self._rejected.items()):
-                self.record(CheckpointRejected(attempt=attempt, step=step, reason=reason))
-            self._writer = Writer(
-                self.storage,
-                self._journal,
-                self._unchanging,
-                run_id=run_id,
+            ranks = self.ranks
+            if ranks is None:
+                self._check_access()
+            else:
+                ranks.loop.together(self._check_access)
+            start = Start(
+                storage=self.storage,
+                unchanging=self._unchanging,
+                config=self._config,
                 keep=self._keep,
-                resumed_from=newest,
-                rejected=frozenset(self._rejected),
+                resumed_from=self._resumed_from,
+                finder=self._finder,
             )
+            self._journal, self._writer = start.alone() if ranks is None else start.together(ranks)
+            for step, reason in sorted(self._finder.rejected.items()):
+                self.record(CheckpointRejected(attempt=self._journal.attempt, step=step, reason=reason))
         return self._journal.attempt
 
     def record(self, event: Event) -> None:
@@ -242,31 +293,75 @@ class Checkpointer:
         self.begin()
         writer = self._writer
         assert writer is not None
-        self._read_ahead = self._held = None
+        self._finder.forget()
+        self._held = None
         if wait:
             self.wait()
-        if writer.conflict is not None:
-            raise writer.conflict
-        if self._preparation is not None and self._preparation.is_alive():
-            return False
-        if writer.is_busy:
-            self._note_postponed(step, writer.busy_seconds, writer.last_durable_seconds)
+        if not self._may_save(writer, step):
             return False
         staged = self._staged(may_defer=may_defer and not wait)
-        self._is_deferred = staged is None
         if staged is None:
             return False
         writer.submit(step, staged, meta or {})
-        self._is_postponed = self._is_stalled = False
+        self._is_postponed = False
         if wait:
             writer.wait()
             if writer.must_repeat:  # at rest now, and copied whole, there is nothing left that can have changed
                 self._unchanging.clear()
-                writer.submit(step, self._copied(), meta or {})
+                again = self._staged(may_defer=False)
+                assert again is not None
+                writer.submit(step, again, meta or {})
                 writer.wait()
-            if writer.conflict is not None:
-                raise writer.conflict
+            self.raise_conflict()
         return True
+
+    def _may_save(self, writer: Writer, step: int) -> bool:
+        """Whether no process is busy with the save before.
+
+        Raises:
+            CheckpointConflict: A newer attempt writes to the same place.
+        """
+        is_preparing, is_busy = self._snapshots.is_preparing, writer.is_busy
+        if self._ranks is None:
+            self.raise_conflict()
+        else:
+            flags = [writer.conflict is not None, is_preparing, is_busy]
+            has_conflict, is_preparing, is_busy = map(bool, self._ranks.loop.maximum([int(flag) for flag in flags]))
+            if has_conflict:
+                self.wait()
+                self.raise_conflict()
+                raise CheckpointConflict(
+                    f"Another attempt writes to {self.storage.url} too, so this one stops.",
+                    do="Give each run a folder of its own, or end the process that is not wanted.",
+                )
+        if is_busy and not is_preparing:
+            self._note_postponed(step)
+        return not (is_busy or is_preparing)
+
+    def _staged(self, *, may_defer: bool) -> StagedState | None:
+        """Return a copy of the state; None in every process if one of them has to make its buffers first.
+
+        Raises:
+            Exception: What a state raised, in every process.
+        """
+        take = self._snapshots.take_or_defer if may_defer else self._snapshots.take
+        if self._ranks is None:
+            return take()
+        staged: StagedState | None = None
+        failure: Exception | None = None
+        try:
+            staged = take()
+        except Exception as err:  # a user's state_dict may raise anything; the others must not wait for this one
+            failure = err
+        has_failed, is_deferred = self._ranks.loop.maximum([failure is not None, failure is None and staged is None])
+        if failure is not None:
+            raise failure
+        if has_failed:
+            raise UnsafeState(
+                "The state of another rank could not be saved.", do="Look at what that process says of its own."
+            )
+        self._snapshots.is_deferred = bool(is_deferred)
+        return None if is_deferred else staged
 
     def hold(self, step: int, *, meta: dict[str, Any] | None = None) -> bool:
         """Copy the state as :meth:`save` does, but write nothing: that is for :meth:`save_held`, should it be needed.
@@ -278,10 +373,11 @@ class Checkpointer:
         """
         self.begin()
         assert self._writer is not None
+        assert self._ranks is None, "held copies are written by one process alone"
         self._held = None
-        if self._writer.is_busy or (self._preparation is not None and self._preparation.is_alive()):
+        if self._writer.is_busy or self._snapshots.is_preparing:
             return False
-        self._held = (step, self._copied(copy_all=True), meta or {})
+        self._held = (step, self._snapshots.take(copy_all=True), meta or {})
         return True
 
     @property
@@ -296,51 +392,33 @@ class Checkpointer:
         self._writer.submit(*self._held)
         self._held = None
 
-    def _note_postponed(self, step: int, busy_seconds: float, usual_seconds: float | None) -> None:
+    def _note_postponed(self, step: int) -> None:
         if not self._is_postponed:
             self._is_postponed = True
             self.record(SavePostponed(attempt=self.begin(), step=step))
-        if not self._is_stalled and busy_seconds > max(_STALLED_SECONDS, _STALLED_FACTOR * (usual_seconds or 0.0)):
-            self._is_stalled = True
-            self.record(SaveStalled(attempt=self.begin(), step=step, seconds=round(busy_seconds, 1)))
-            log.warning(
-                "A save to %s has been under way for %.0f s (the one before took %s). Until it is through, a reclaim "
-                "loses all that was trained since the checkpoint before. Check the disk or the network.",
-                self.storage.url,
-                busy_seconds,
-                f"{usual_seconds:.1f} s" if usual_seconds is not None else "no time yet: it is the first",
-            )
-
-    def _copied(self, *, copy_all: bool = False) -> StagedState:
-        staged = self._staged(may_defer=False, copy_all=copy_all)
-        assert staged is not None
-        return staged
-
-    def _staged(self, *, may_defer: bool, copy_all: bool = False) -> StagedState | None:
-        began = time.perf_counter()
-        collects = gc.isenabled()
-        # The trees are thousands of small objects that live for milliseconds. Counted, they would set off a full
-        # collection within the stall: some 200 ms in a process that has imported torch and Lightning.
-        gc.disable()
-        try:
-            encoder = TreeEncoder()
-            trees = {name: encoder.encode(s.state_dict(), name) for name, s in self._statefuls.items()}
-            if may_defer and self._stager.cold_bytes(encoder.tensors) > _MAX_COLD_BYTES:
-                prepare = self._stager.prepare(encoder.tensors)
-                self._preparation = threading.Thread(target=prepare, name="spotproof-prepare", daemon=True)
-                self._preparation.start()
-                return None
-            return self._stager.stage(trees, encoder.tensors, began=began, copy_all=copy_all)
-        finally:
-            if collects:
-                gc.enable()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Return when no save is under way, or after *timeout* seconds; tell whether none is."""
-        if self._preparation is not None:
-            self._preparation.join(timeout)
+        self._snapshots.wait(timeout)
         return self._writer is None or self._writer.wait(timeout)
 
+    def flush_events(self) -> None:
+        """Send this attempt's events where they are not written at once; give up after some seconds."""
+        journal = self._journal
+        if journal is None:
+            return
+
+        def send() -> None:
+            try:
+                journal.flush()
+            except OSError as err:
+                log.debug("The last events of attempt %d were not sent: %s.", journal.attempt, err)
+
+        sending = threading.Thread(target=send, name="spotproof-events", daemon=True)
+        sending.start()
+        sending.join(_LAST_EVENTS_SECONDS)
+
     def close(self) -> None:
-        """Wait for a save under way. The object can be used again."""
+        """Wait for a save under way, and send what has happened. The object can be used again."""
         self.wait()
+        self.flush_events()

@@ -1,7 +1,8 @@
 """Which checkpoint to use: by manifest step and verified hashes, never by time or name alone. Loads no torch.
 
 The platform may deliver files late, torn, in any order, or not at all. A checkpoint that does not verify is reported
-and the next older one is tried, in the same start.
+and the next older one is tried, in the same start. A storage that does not answer is no damage: that is raised, because
+to go on from an older checkpoint, or from none, would be to lose the newer one.
 """
 
 from collections.abc import Callable
@@ -15,11 +16,23 @@ from spotproof.checkpoint.manifest import (
     manifest_key,
     parse_manifest,
 )
-from spotproof.checkpoint.pack import read_pack
-from spotproof.errors import CheckpointDamaged
+from spotproof.checkpoint.pack import read_pack, telling_damage
+from spotproof.errors import CheckpointDamaged, CheckpointUnreadable
 from spotproof.storage import Storage
 
-__all__ = ["check_sizes", "committed_steps", "newest", "newest_verified", "read_file", "read_manifest", "verify"]
+__all__ = [
+    "check_size",
+    "check_sizes",
+    "committed_steps",
+    "newest",
+    "newest_verified",
+    "read_file",
+    "read_manifest",
+    "verify",
+]
+
+_MAX_MANIFEST_BYTES = 2**28
+"""Some two million tensors. What is larger is no manifest, and reading it might take all memory."""
 
 T = TypeVar("T")
 
@@ -37,11 +50,14 @@ def read_manifest(storage: Storage, key: str) -> Manifest:
 
     Raises:
         CheckpointDamaged: It cannot be read or is not whole.
+        StorageUnavailable: The storage did not answer.
     """
-    try:
-        return parse_manifest(storage.get(key), key)
-    except OSError as err:
-        raise CheckpointDamaged(f"{key} in {storage.url} cannot be read.", why=f"{err}.") from err
+    with telling_damage(storage, key):
+        entry = storage.head(key)
+        if entry is not None and entry.size_bytes > _MAX_MANIFEST_BYTES:
+            raise CheckpointDamaged(f"{key} in {storage.url} has {entry.size_bytes} bytes.", why="No manifest has.")
+        data = storage.get(key)
+    return parse_manifest(data, key)
 
 
 def read_file(storage: Storage, file: StoredFile) -> bytes:
@@ -50,12 +66,9 @@ def read_file(storage: Storage, file: StoredFile) -> bytes:
     Raises:
         CheckpointDamaged: It is missing, cut short or altered.
     """
-    try:
+    check_size(storage, file)  # before it is taken into memory
+    with telling_damage(storage, file.key):
         data = storage.get(file.key)
-    except FileNotFoundError as err:
-        raise CheckpointDamaged(f"{file.key} is missing in {storage.url}.") from err
-    except OSError as err:
-        raise CheckpointDamaged(f"{file.key} in {storage.url} cannot be read.", why=f"{err}.") from err
     if len(data) != file.size_bytes:
         raise CheckpointDamaged(
             f"{file.key} in {storage.url} has {len(data)} bytes of {file.size_bytes}.", why="It was cut short."
@@ -69,17 +82,27 @@ def check_sizes(storage: Storage, manifest: Manifest) -> None:
     """Check that every file is there in its size, which finds most damage without reading any.
 
     Raises:
-        CheckpointDamaged: One is missing or cut short.
+        CheckpointDamaged: One is missing, cut short or too long.
     """
     for file in manifest.files:
+        check_size(storage, file)
+
+
+def check_size(storage: Storage, file: StoredFile) -> None:
+    """Check that *file* is there in its size.
+
+    Raises:
+        CheckpointDamaged: It is missing, cut short or too long.
+    """
+    with telling_damage(storage, file.key):
         entry = storage.head(file.key)
-        if entry is None:
-            raise CheckpointDamaged(f"{file.key} is missing in {storage.url}.")
-        if entry.size_bytes != file.size_bytes:
-            raise CheckpointDamaged(
-                f"{file.key} in {storage.url} has {entry.size_bytes} bytes of {file.size_bytes}.",
-                why="It was cut short.",
-            )
+    if entry is None:
+        raise CheckpointDamaged(f"{file.key} is missing in {storage.url}.")
+    if entry.size_bytes != file.size_bytes:
+        why = "It was cut short." if entry.size_bytes < file.size_bytes else "Something was added to it."
+        raise CheckpointDamaged(
+            f"{file.key} in {storage.url} has {entry.size_bytes} bytes of {file.size_bytes}.", why=why
+        )
 
 
 def verify(
@@ -121,6 +144,7 @@ def newest_verified(storage: Storage, on_rejected: OnRejected | None = None) -> 
         on_rejected: Called with the step and the reason for each newer one that does not verify.
 
     Raises:
+        CheckpointUnreadable: There is none, but one that the storage did not give might be it.
         ResumeMismatch: There is one of a format that this version can't read.
     """
     found = newest(storage, lambda manifest: verify(storage, manifest), on_rejected)
@@ -130,7 +154,13 @@ def newest_verified(storage: Storage, on_rejected: OnRejected | None = None) -> 
 def newest(
     storage: Storage, check: Callable[[Manifest], T], on_rejected: OnRejected | None = None
 ) -> tuple[Manifest, T] | None:
-    """Return the newest checkpoint for which *check* does not raise CheckpointDamaged, and what it returned."""
+    """Return the newest checkpoint for which *check* does not raise CheckpointDamaged, and what it returned.
+
+    Raises:
+        CheckpointUnreadable: There is none, but one that the storage did not give might be it.
+        ResumeMismatch: There is one of a format that this version can't read.
+    """
+    unreadable: CheckpointUnreadable | None = None
     for step in committed_steps(storage):
         try:
             manifest = read_manifest(storage, manifest_key(step))
@@ -138,4 +168,12 @@ def newest(
         except CheckpointDamaged as err:
             if on_rejected is not None:
                 on_rejected(step, err)
+            if isinstance(err, CheckpointUnreadable):
+                unreadable = unreadable or err
+    if unreadable is not None:  # to begin anew would be to give up, and then to replace, what may be whole
+        raise CheckpointUnreadable(
+            f"No checkpoint in {storage.url} can be read.",
+            why=f"{unreadable.what} {unreadable.why}",
+            do="Start again once the storage answers, or use an empty place to begin anew.",
+        ) from unreadable
     return None

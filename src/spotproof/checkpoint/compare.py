@@ -11,7 +11,10 @@ from spotproof.storage import Storage
 
 __all__ = ["NOT_COMPARED", "Difference", "find_differences", "first_difference"]
 
-NOT_COMPARED = ("callbacks", "hyper_parameters", "datamodule_hyper_parameters", "loggers")
+NOT_COMPARED = (
+    *("callbacks", "hyper_parameters", "datamodule_hyper_parameters"),
+    *("loggers", "model_checkpoints", "clocks"),
+)
 """Parts whose plain values may differ between equal runs: they hold paths and wall-clock times."""
 
 _NAMED_BY_PATHS = ("best_k_models",)

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["find_generators", "generator_state", "load_generators", "pack_generators", "set_generator_state"]
+__all__ = [
+    "GENERATORS",
+    "find_generators",
+    "generator_state",
+    "load_generators",
+    "new_generator",
+    "pack_generators",
+    "set_generator_state",
+]
 
 _MAX_DEPTH = 6
 _MAX_OBJECTS = 1000
@@ -16,7 +24,12 @@ _MAX_ITEMS = 64
 """Longer lists and dicts are data, not parts."""
 
 Generators = list[tuple[str, Any]]
-_KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+
+
+_BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
+_LENGTH_OF_RANDOM = 3
+"""Version, internal state, next gauss; torch's state is thousands of bytes."""
 
 
 def find_generators(root: Any) -> Generators:
@@ -26,7 +39,7 @@ def find_generators(root: Any) -> Generators:
     queue: deque[tuple[str, Any, int]] = deque([("", root, 0)])
     while queue and len(seen) < _MAX_OBJECTS:
         path, value, depth = queue.popleft()
-        if isinstance(value, _KINDS):
+        if isinstance(value, GENERATORS):
             found.append((path, value))
             continue
         if depth == _MAX_DEPTH:
@@ -73,18 +86,41 @@ def set_generator_state(generator: Any, state: Any) -> None:
         generator.setstate((version, tuple(internal), gauss))
 
 
+def new_generator(state: Any) -> Any:
+    """Return a generator of the kind that :func:`generator_state` returned *state* of, set to it."""
+    generator: Any
+    if isinstance(state, dict):
+        is_legacy = "has_gauss" in state
+        name = state["bit_generator"]
+        if name not in _BIT_GENERATORS:
+            raise ValueError(f"{name!r} is no bit generator of numpy's own.")
+        generator = np.random.RandomState() if is_legacy else np.random.Generator(getattr(np.random, name)())
+    else:
+        generator = random.Random() if len(state) == _LENGTH_OF_RANDOM else torch.Generator()
+    set_generator_state(generator, state)
+    return generator
+
+
 def pack_generators(generators: Generators) -> bytes:
     """Return the states of *generators*, for a few of them in some tens of microseconds."""
     return json.dumps([[path, generator_state(generator)] for path, generator in generators]).encode()
 
 
 def load_generators(root: Any, packed: bytes) -> None:
-    """Set the generators that *root* reaches to what :func:`pack_generators` returned, by their paths."""
+    """Set the generators that *root* reaches to what :func:`pack_generators` returned, by their paths.
+
+    One that *root* makes only when it needs it, and has not made yet, is made now.
+    """
     states = dict(json.loads(packed))
-    if states:
-        for path, generator in find_generators(root):
-            if path in states:
-                set_generator_state(generator, states[path])
+    if not states:
+        return
+    for path, generator in find_generators(root):
+        if path in states:
+            set_generator_state(generator, states.pop(path))
+    for path, state in states.items():
+        name = path.removeprefix(".")
+        if name in getattr(root, "__dict__", {}) and getattr(root, name) is None:
+            setattr(root, name, new_generator(state))
 
 
 def _plain(state: Any) -> Any:

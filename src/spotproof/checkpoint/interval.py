@@ -41,12 +41,16 @@ class SaveSchedule:
 
     def is_due(self, step: int, now: float) -> bool:
         """Whether a save should be made at *step*; *now* is in seconds of any steady clock."""
-        if self.every_n_steps is not None and step - self.last_step >= self.every_n_steps:
+        if self.is_due_by_steps(step):
             return True
         if self.every_n_seconds is None:
             return False
         seconds = self.auto_seconds if self.every_n_seconds == "auto" else self.every_n_seconds
         return now - self.last_at >= seconds
+
+    def is_due_by_steps(self, step: int) -> bool:
+        """Whether the number of steps alone makes a save due."""
+        return self.every_n_steps is not None and step - self.last_step >= self.every_n_steps
 
     def saved(self, step: int, now: float) -> None:
         """Count from here."""

@@ -6,10 +6,11 @@ is covered by ``digest``.
 """
 
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TypeVar
 
 import xxhash
 
@@ -22,6 +23,7 @@ __all__ = [
     "RankFiles",
     "StoredFile",
     "TensorEntry",
+    "attempt_of",
     "content_hash",
     "format_manifest",
     "manifest_key",
@@ -29,15 +31,21 @@ __all__ = [
     "state_key",
 ]
 
+T = TypeVar("T")
+
 FORMAT = 2
-MANIFEST_REGEX = re.compile(r"step-(\d{10,})\.json")
-_FILE_REGEX = re.compile(r"packs/[0-9a-f]{32}\.(safetensors|state)")
+MANIFEST_REGEX = re.compile(r"step-([0-9]{10,})\.json")
+_STATE_REGEX = re.compile(r"packs/[0-9a-f]{32}(?:\.[0-9]{1,9})?\.state")
+_PACK_REGEX = re.compile(r"packs/[0-9a-f]{32}(?:\.[0-9]{1,9})?\.safetensors")
+_ATTEMPT_REGEX = re.compile(r"packs/[0-9a-f]{32}\.([0-9]{1,9})\.(?:state|safetensors)")
+_HASH_REGEX = re.compile(r"[0-9a-f]{32}")
+_MAX_DIMENSIONS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
     """An immutable file named by a hash: a state by that of its content, a pack by that of its header, which holds
-    the hashes of the rest."""
+    the hashes of the rest. The name also tells which attempt wrote it: no two attempts write, or remove, one file."""
 
     key: str
     size_bytes: int
@@ -65,11 +73,12 @@ class TensorEntry:
 
 @dataclass(frozen=True, slots=True)
 class RankFiles:
-    """Everything one rank wrote."""
+    """Everything one rank needs."""
 
     state: StoredFile
     packs: tuple[StoredFile, ...]
-    """May hold more than this checkpoint needs: packs of older saves are used again."""
+    """May hold more than this checkpoint needs: packs of older saves are used again, and of what several ranks hold
+    alike, the lowest of them has written the packs."""
     tensors: tuple[TensorEntry, ...]
     """In the order of the state tree's references."""
 
@@ -93,8 +102,8 @@ class Manifest:
 
     @property
     def files(self) -> list[StoredFile]:
-        """Return every file this checkpoint consists of, besides the manifest."""
-        return [file for rank in self.ranks for file in (rank.state, *rank.packs)]
+        """Return every file this checkpoint consists of, besides the manifest; what ranks share comes once."""
+        return list(dict.fromkeys(file for rank in self.ranks for file in (rank.state, *rank.packs)))
 
     @property
     def total_bytes(self) -> int:
@@ -107,9 +116,15 @@ def manifest_key(step: int) -> str:
     return f"step-{step:010d}.json"
 
 
-def state_key(digest: str) -> str:
-    """Return the key of the non-tensor state with content hash *digest*."""
-    return f"packs/{digest}.state"
+def state_key(digest: str, attempt: int) -> str:
+    """Return the key of the non-tensor state with content hash *digest*, as *attempt* writes it."""
+    return f"packs/{digest}.{attempt}.state"
+
+
+def attempt_of(key: str) -> int | None:
+    """Return which attempt wrote the pack or state *key*; None if the name does not tell."""
+    match = _ATTEMPT_REGEX.fullmatch(key)
+    return int(match[1]) if match is not None else None
 
 
 def content_hash(*chunks: bytes | bytearray | memoryview) -> str:
@@ -155,30 +170,22 @@ def parse_manifest(data: bytes, key: str) -> Manifest:
             raise CheckpointDamaged(f"{key} does not match its own checksum.", why="It was cut short or altered.")
         if body["format"] != FORMAT:
             raise ResumeMismatch(
-                f"{key} has format {body['format']}.",
+                f"{key} has format {body['format']!r:.20}.",
                 why=f"This version of Spotproof reads format {FORMAT}.",
                 do="Resume with the version that wrote it, or give this run a folder of its own.",
             )
         manifest = Manifest(
-            step=body["step"],
-            run_id=body["run_id"],
-            attempt=body["attempt"],
-            created_at=datetime.fromisoformat(body["created_at"]),
-            meta=body["meta"],
-            ranks=tuple(
-                RankFiles(
-                    state=_parse_file(rank["state"]),
-                    packs=tuple(_parse_file(pack) for pack in rank["packs"]),
-                    tensors=tuple(
-                        TensorEntry(name, dtype, tuple(shape), tensor_hash, pack)
-                        for name, dtype, shape, tensor_hash, pack in rank["tensors"]
-                    ),
-                )
-                for rank in body["ranks"]
-            ),
+            step=_count(body["step"]),
+            run_id=_of(str, body["run_id"]),
+            attempt=_count(body["attempt"]),
+            created_at=_parse_instant(body["created_at"]),
+            meta=_of(dict, body["meta"]),
+            ranks=tuple(_parse_rank(rank) for rank in _of(list, body["ranks"])),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as err:
-        raise CheckpointDamaged(f"{key} is not a whole manifest.", why=f"Reading it gave: {err!r}.") from err
+        if not manifest.ranks:
+            raise ValueError("no rank")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as err:
+        raise CheckpointDamaged(f"{key} is not a whole manifest.", why=f"Reading it gave: {err!r:.200}.") from err
     if manifest.key != key:
         raise CheckpointDamaged(f"{key} holds the manifest of step {manifest.step}.", why="The file was renamed.")
     return manifest
@@ -188,10 +195,46 @@ def _format_file(file: StoredFile) -> dict[str, Any]:
     return {"file": file.key, "bytes": file.size_bytes}
 
 
-def _parse_file(body: dict[str, Any]) -> StoredFile:
-    if _FILE_REGEX.fullmatch(body["file"]) is None:
+def _parse_rank(body: dict[str, Any]) -> RankFiles:
+    packs = tuple(_parse_file(pack, _PACK_REGEX) for pack in _of(list, body["packs"]))
+    tensors = tuple(_parse_tensor(tensor, packs) for tensor in _of(list, body["tensors"]))
+    return RankFiles(_parse_file(body["state"], _STATE_REGEX), packs, tensors)
+
+
+def _parse_file(body: dict[str, Any], names: re.Pattern[str]) -> StoredFile:
+    if names.fullmatch(body["file"]) is None:
         raise ValueError(f"file name {body['file']!r}")  # never follow a path from outside
-    return StoredFile(body["file"], int(body["bytes"]))
+    return StoredFile(body["file"], _count(body["bytes"]))
+
+
+def _parse_tensor(body: list[Any], packs: tuple[StoredFile, ...]) -> TensorEntry:
+    name, dtype, shape, digest, pack = body
+    num_elements = math.prod(_count(size) for size in _of(list, shape)[:_MAX_DIMENSIONS])
+    if len(shape) > _MAX_DIMENSIONS or _HASH_REGEX.fullmatch(digest) is None:
+        raise ValueError(f"tensor {name!r}")
+    # Memory is made by the shape: none may be larger than what its pack can hold, and none may be left unfilled.
+    if num_elements > (packs[_count(pack)].size_bytes if pack is not None else 0):
+        raise ValueError(f"tensor {name!r} of {num_elements} elements")
+    return TensorEntry(_of(str, name), _of(str, dtype), tuple(shape), digest, pack)
+
+
+def _parse_instant(text: str) -> datetime:
+    instant = datetime.fromisoformat(text)
+    if instant.tzinfo is None:
+        raise ValueError(f"time {text!r} without a zone")
+    return instant
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ValueError(f"{value!r} is no count")
+    return value
+
+
+def _of(kind: type[T], value: Any) -> T:
+    if type(value) is not kind:
+        raise TypeError(f"{value!r} is no {kind.__name__}")
+    return value
 
 
 def _digest(body: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Packs: immutable safetensors files that verify themselves. Loads no torch.
 
 A pack is 8 bytes of header length, the header as JSON, then the tensors' bytes without gaps. Its ``__metadata__`` holds
-each tensor's content hash, and the file's name is the hash of the header: the name vouches for the header, the header
+each tensor's content hash, and the file's name holds that of the header: the name vouches for the header, the header
 for every byte. So one pass over the data hashes it for the tensors, the file and the manifest alike, and a tensor is
 found by its content in whatever pack it was first written to.
 
@@ -17,10 +17,10 @@ from typing import BinaryIO
 import xxhash
 
 from spotproof.checkpoint.manifest import StoredFile, content_hash
-from spotproof.errors import CheckpointDamaged
-from spotproof.storage import Storage
+from spotproof.errors import CheckpointDamaged, CheckpointUnreadable
+from spotproof.storage import Storage, StorageUnavailable
 
-__all__ = ["PackTensor", "format_header", "pack_file", "read_pack"]
+__all__ = ["PackTensor", "format_header", "pack_file", "read_pack", "telling_damage"]
 
 # Read and hashed piece by piece, so that the hash finds the bytes in the processor's cache.
 _PIECE_BYTES = 2**20
@@ -78,9 +78,9 @@ def format_header(tensors: Sequence[PackTensor]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def pack_file(header: bytes, data_bytes: int) -> StoredFile:
-    """Return the name and size of the pack that begins with *header*."""
-    return StoredFile(f"packs/{content_hash(header)}.safetensors", len(header) + data_bytes)
+def pack_file(header: bytes, data_bytes: int, attempt: int) -> StoredFile:
+    """Return the name and size of the pack that begins with *header*, as *attempt* writes it."""
+    return StoredFile(f"packs/{content_hash(header)}.{attempt}.safetensors", len(header) + data_bytes)
 
 
 def read_pack(
@@ -128,10 +128,19 @@ def _read_header(file: BinaryIO, storage: Storage, stored: StoredFile) -> tuple[
     _fill(file, memoryview(text), storage, stored)
     if content_hash(length, text) != stored.hash:
         raise _altered(storage, stored)
-    entries = json.loads(text)  # whole, for its hash is that of the name
-    hashes = entries.pop("__metadata__")
-    regions = sorted((*entry["data_offsets"], hashes[name]) for name, entry in entries.items())
-    return [(digest, end - start) for start, end, digest in regions], 8 + size
+    try:
+        entries = json.loads(text)  # whole, for its hash is that of the name; but who chose the name?
+        hashes = entries.pop("__metadata__")
+        regions = sorted((*entry["data_offsets"], hashes[name]) for name, entry in entries.items())
+        sizes = [(digest, end - start) for start, end, digest in regions]
+        edges = [0, *(end for _, end, _ in regions)]
+        if [start for start, _, _ in regions] != edges[:-1] or any(type(edge) is not int for edge in edges):
+            raise ValueError("tensors that do not lie one after another")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as err:
+        raise CheckpointDamaged(
+            f"{stored.key} in {storage.url} does not begin as a pack does.", why=f"Reading it gave: {err!r:.200}."
+        ) from err
+    return sizes, 8 + size
 
 
 def _fill(file: BinaryIO, view: memoryview, storage: Storage, stored: StoredFile) -> None:
@@ -150,10 +159,26 @@ def _altered(storage: Storage, stored: StoredFile) -> CheckpointDamaged:
 
 @contextmanager
 def _opened(storage: Storage, stored: StoredFile) -> Iterator[BinaryIO]:
+    with telling_damage(storage, stored.key), storage.open(stored.key) as file:
+        yield file
+
+
+@contextmanager
+def telling_damage(storage: Storage, key: str) -> Iterator[None]:
+    """Turn what the storage raises while *key* is read into what it means for the checkpoint.
+
+    Raises:
+        CheckpointDamaged: There is no such file.
+        CheckpointUnreadable: There may be one, but the storage did not give it.
+        StorageUnavailable: The storage gives nothing now, neither this file nor others.
+    """
     try:
-        with storage.open(stored.key) as file:
-            yield file
+        yield
+    except StorageUnavailable:
+        raise  # no damage: to take an older checkpoint for it would be to lose the newer one
     except FileNotFoundError as err:
-        raise CheckpointDamaged(f"{stored.key} is missing in {storage.url}.") from err
+        raise CheckpointDamaged(f"{key} is missing in {storage.url}.") from err
+    except (IsADirectoryError, NotADirectoryError) as err:
+        raise CheckpointDamaged(f"{key} in {storage.url} is no file.", why=f"{err}.") from err
     except OSError as err:
-        raise CheckpointDamaged(f"{stored.key} in {storage.url} cannot be read.", why=f"{err}.") from err
+        raise CheckpointUnreadable(f"{key} in {storage.url} cannot be read.", why=f"{err}.") from err

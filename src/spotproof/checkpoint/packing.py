@@ -52,8 +52,9 @@ class StoredTensors:
 class PackStore:
     """Stores tensors by content. Trusts only packs that this process wrote or verified."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, attempt: int) -> None:
         self._storage = storage
+        self._attempt = attempt
         self._files: dict[str, StoredFile] = {}
         self._place: dict[str, str] = {}
         """From content hash to the key of the pack that holds it."""
@@ -68,26 +69,39 @@ class PackStore:
         if self._files.pop(key, None) is not None:
             self._place = {digest: place for digest, place in self._place.items() if place != key}
 
-    def store(self, tensors: Sequence[StagedTensor]) -> StoredTensors:
-        """Return where *tensors* lie, having written those that did not lie anywhere.
+    def hashes(self, tensors: Sequence[StagedTensor]) -> list[str]:
+        """Return the content hash of each of *tensors*.
 
         Raises:
             TensorChanged: One that was not copied, because it was taken to be unchanging, has changed.
+        """
+        hashes = [_hash(tensor) for tensor in tensors]
+        _refuse_changed(tensors, hashes)
+        return hashes
+
+    def store(self, tensors: Sequence[StagedTensor], hashes: Sequence[str] = ()) -> StoredTensors:
+        """Return where *tensors* lie, having written those that did not lie anywhere.
+
+        Args:
+            tensors: The copies.
+            hashes: What :meth:`hashes` returned for them. Without it they are hashed here, beside the writing.
+
+        Raises:
+            TensorChanged: As above.
             OSError: The storage refused.
         """
-        hashes: list[str] = []
-        changed: list[str] = []
+        found: list[str] = []
+        is_sound = True
         with _Uploads(self._storage) as uploads:
-            new = _NewPacks(uploads)
-            for tensor in tensors:
-                digest = content_hash(tensor.data if tensor.live is None else _bytes_of(tensor.live))
-                hashes.append(digest)
-                if tensor.live is not None and digest != tensor.known_hash:
-                    changed.append(tensor.name)
-                if digest not in self._place and not changed:
+            new = _NewPacks(uploads, self._attempt)
+            for number, tensor in enumerate(tensors):
+                digest = hashes[number] if hashes else _hash(tensor)
+                found.append(digest)
+                is_sound = is_sound and (tensor.live is None or digest == tensor.known_hash)
+                if digest not in self._place and is_sound:
                     new.add(tensor, digest)
-            if changed:
-                raise TensorChanged(changed)
+            _refuse_changed(tensors, found)
+            hashes = found
             worn = self._worn_packs(tensors, hashes)
             for tensor, digest in zip(tensors, hashes, strict=True):
                 if self._place.get(digest) in worn:
@@ -128,6 +142,20 @@ class PackStore:
         return StoredTensors(tuple(self._files[key] for key in keys), tuple(entries), written_bytes)
 
 
+def _hash(tensor: StagedTensor) -> str:
+    return content_hash(tensor.data if tensor.live is None else _bytes_of(tensor.live))
+
+
+def _refuse_changed(tensors: Sequence[StagedTensor], hashes: Sequence[str]) -> None:
+    changed = [
+        tensor.name
+        for tensor, digest in zip(tensors, hashes, strict=True)
+        if tensor.live is not None and digest != tensor.known_hash
+    ]
+    if changed:
+        raise TensorChanged(changed)
+
+
 def _bytes_of(tensor: torch.Tensor) -> memoryview:
     return tensor.detach().view(-1).view(torch.uint8).numpy().data
 
@@ -135,8 +163,9 @@ def _bytes_of(tensor: torch.Tensor) -> memoryview:
 class _NewPacks:
     """Groups tensors into packs and hands each over as soon as it is full."""
 
-    def __init__(self, uploads: "_Uploads") -> None:
+    def __init__(self, uploads: "_Uploads", attempt: int) -> None:
         self._uploads = uploads
+        self._attempt = attempt
         self._group: list[tuple[StagedTensor, str]] = []
         self._group_bytes = 0
         self._added: set[str] = set()
@@ -161,7 +190,7 @@ class _NewPacks:
         # As they lie in memory, so that neighbours are written in one go.
         group = sorted(self._group, key=lambda item: (id(item[0].buffer), item[0].start))
         header = format_header([PackTensor(t.name, t.dtype, t.shape, t.size_bytes, digest) for t, digest in group])
-        file = pack_file(header, self._group_bytes)
+        file = pack_file(header, self._group_bytes, self._attempt)
         self._uploads.submit(file.key, [header, *_runs([tensor for tensor, _ in group])])
         self.files[file.key] = file
         self.place.update({digest: file.key for _, digest in group})

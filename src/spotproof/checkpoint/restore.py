@@ -1,6 +1,8 @@
 """From a committed checkpoint back to state trees; every byte is verified on the way."""
 
 import json
+import math
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +11,7 @@ import torch
 
 from spotproof.checkpoint.choose import check_sizes, read_file
 from spotproof.checkpoint.manifest import Manifest, RankFiles, StoredFile
+from spotproof.checkpoint.memory import empty
 from spotproof.checkpoint.pack import read_pack
 from spotproof.checkpoint.tree import decode_tree
 from spotproof.errors import CheckpointDamaged, ResumeMismatch
@@ -51,27 +54,42 @@ def read_state(storage: Storage, manifest: Manifest, *, rank: int = 0) -> ReadSt
 
     Raises:
         CheckpointDamaged: A file does not verify.
-        ResumeMismatch: The checkpoint was written by another number of processes.
+        ResumeMismatch: It holds what this machine can't hold, or this torch does not know.
     """
-    if rank >= len(manifest.ranks):
-        raise ResumeMismatch(
-            f"Checkpoint {manifest.key} was written by {len(manifest.ranks)} processes; this is rank {rank}.",
-            do="Resume with the number of processes that wrote it.",
-        )
     check_sizes(storage, manifest)
     files = manifest.ranks[rank]
-    trees: dict[str, Any] = json.loads(read_file(storage, files.state))
-    return ReadState(manifest.key, trees, _read_tensors(storage, files))
+    trees = _read_trees(storage, files.state)
+    return ReadState(manifest.key, trees, _read_tensors(storage, manifest, files))
 
 
-def _read_tensors(storage: Storage, files: RankFiles) -> list[torch.Tensor]:
-    tensors = [torch.empty(entry.shape, dtype=getattr(torch, entry.dtype)) for entry in files.tensors]
+def _read_trees(storage: Storage, file: StoredFile) -> dict[str, Any]:
+    try:
+        trees = json.loads(read_file(storage, file))
+    except (ValueError, RecursionError) as err:  # whole, but not what we write under such a name
+        raise CheckpointDamaged(f"{file.key} in {storage.url} is no state.", why=f"{err!r:.200}.") from err
+    if not isinstance(trees, dict):
+        raise CheckpointDamaged(f"{file.key} in {storage.url} is no state.", why="It holds no names.")
+    return trees
+
+
+def _read_tensors(storage: Storage, manifest: Manifest, files: RankFiles) -> list[torch.Tensor]:
+    dtypes = [_dtype(entry.dtype, manifest) for entry in files.tensors]
+    _refuse_more_than_memory(
+        sum(math.prod(entry.shape) * dtype.itemsize for entry, dtype in zip(files.tensors, dtypes, strict=True)),
+        manifest,
+    )
     first: dict[str, torch.Tensor] = {}
     wanted: list[dict[str, memoryview]] = [{} for _ in files.packs]
-    for entry, tensor in zip(files.tensors, tensors, strict=True):
-        if entry.pack is not None and entry.hash not in first:
-            first[entry.hash] = _bytes_of(tensor)
-            wanted[entry.pack][entry.hash] = first[entry.hash].numpy().data
+    try:
+        tensors = [empty(entry.shape, dtype) for entry, dtype in zip(files.tensors, dtypes, strict=True)]
+        for entry, tensor in zip(files.tensors, tensors, strict=True):
+            if entry.pack is not None and entry.hash not in first:
+                first[entry.hash] = _bytes_of(tensor)
+                wanted[entry.pack][entry.hash] = first[entry.hash].numpy().data
+    except RuntimeError as err:
+        raise CheckpointDamaged(
+            f"{manifest.key} in {storage.url} describes tensors that can't be.", why=f"{err!r:.200}."
+        ) from err
 
     def read(pack: StoredFile, buffers: dict[str, memoryview]) -> None:
         def buffer_for(digest: str, size_bytes: int) -> memoryview | None:
@@ -90,6 +108,26 @@ def _read_tensors(storage: Storage, files: RankFiles) -> list[torch.Tensor]:
         if entry.pack is not None and _bytes_of(tensor).data_ptr() != first[entry.hash].data_ptr():
             _bytes_of(tensor).copy_(first[entry.hash])  # the same bytes under another name
     return tensors
+
+
+def _dtype(name: str, manifest: Manifest) -> torch.dtype:
+    dtype = vars(torch).get(name)
+    if not isinstance(dtype, torch.dtype) or name.startswith("q"):  # quantized ones are never written
+        raise ResumeMismatch(
+            f"Checkpoint {manifest.key} holds a tensor of type {name!r:.40}, which torch {torch.__version__} lacks.",
+            do="Resume with the version of torch that wrote it.",
+        )
+    return dtype
+
+
+def _refuse_more_than_memory(num_bytes: int, manifest: Manifest) -> None:
+    has_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if num_bytes > has_bytes:  # Linux would give it, and then end the process without a word
+        raise ResumeMismatch(
+            f"Checkpoint {manifest.key} holds {num_bytes / 2**30:.0f} GiB of tensors.",
+            why=f"This machine has {has_bytes / 2**30:.0f} GiB of memory.",
+            do="Resume on a machine with as much memory as the one that wrote it.",
+        )
 
 
 def _bytes_of(tensor: torch.Tensor) -> torch.Tensor:

@@ -7,11 +7,13 @@ import json
 import mmap
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from spotproof.checkpoint.copying import Block, Copier
+from spotproof.checkpoint.memory import staging_buffer
 from spotproof.checkpoint.unchanging import MIN_KEPT_BYTES, Unchanging, identity_of
 
 __all__ = ["StagedState", "StagedTensor", "Stager"]
@@ -62,9 +64,16 @@ class _Slot:
 
     staged: StagedTensor
     view: torch.Tensor
+    address: int
     may_be_kept: bool
     """Whether it is large enough to ask if it must be copied at all."""
     is_filled: bool = False
+
+    @property
+    def place(self) -> tuple[str, str, tuple[int, ...], memoryview, int, int]:
+        """Return what every staging of the tensor begins with."""
+        item = self.staged
+        return item.name, item.dtype, item.shape, item.buffer, item.start, item.end
 
 
 _Key = tuple[str, int, torch.dtype, torch.Size]
@@ -79,11 +88,16 @@ class Stager:
 
     def __init__(self, unchanging: Unchanging) -> None:
         self._unchanging = unchanging
+        self._copier = Copier()
         self._slots: dict[_Key, _Slot] = {}
+        self._layout: tuple[list[tuple[str, torch.dtype, torch.Size]], list[_Slot]] = ([], [])
+        """Names, dtypes and shapes of the last tensors, and their slots: mostly those of the next."""
         self._streams: dict[torch.device, torch.cuda.Stream] = {}
 
     def cold_bytes(self, tensors: list[tuple[str, torch.Tensor]]) -> int:
         """Return how many bytes of *tensors* have no buffer yet."""
+        if [(name, tensor.dtype, tensor.shape) for name, tensor in tensors] == self._layout[0]:
+            return 0
         return sum(
             _size_bytes(t) for key, (_, t) in zip(_keys(tensors), tensors, strict=True) if key not in self._slots
         )
@@ -117,23 +131,28 @@ class Stager:
         began = time.perf_counter() if began is None else began
         slots = self._slots_for(tensors)
         staged = []
+        blocks: list[Block] = []
         on_gpu: dict[torch.device, list[tuple[torch.Tensor, torch.Tensor]]] = {}
         with torch.no_grad():
             for slot, (name, tensor) in zip(slots, tensors, strict=True):
-                known = None
-                if slot.may_be_kept and slot.is_filled and not copy_all:
-                    known = self._unchanging.known_hash(name, tensor)
+                item = slot.staged
+                identity = known = None
+                if slot.may_be_kept:
+                    identity = identity_of(tensor)
+                    if identity is not None and slot.is_filled and not copy_all:
+                        known = self._unchanging.known_hash(name, identity)
+                    live = tensor if known is not None else None
+                    item = StagedTensor(*slot.place, identity, known, live)
                 if known is None:
                     if tensor.is_cuda:
                         on_gpu.setdefault(tensor.device, []).append((slot.view, tensor))
+                    elif _is_one_block(tensor):
+                        blocks.append((slot.address, tensor.data_ptr(), item.end - item.start))
                     else:
                         slot.view.copy_(tensor)
                     slot.is_filled = True
-                if slot.may_be_kept:
-                    live = tensor if known is not None else None
-                    staged.append(replace(slot.staged, identity=identity_of(tensor), known_hash=known, live=live))
-                else:
-                    staged.append(slot.staged)
+                staged.append(item)
+            self._copier.copy(blocks)
             self._copy_from_gpus(on_gpu)
         state = json.dumps(trees, separators=(",", ":")).encode()
         return StagedState(tuple(staged), state, time.perf_counter() - began)
@@ -152,15 +171,24 @@ class Stager:
             self._streams[device].synchronize()
 
     def _slots_for(self, tensors: list[tuple[str, torch.Tensor]]) -> list[_Slot]:
-        keys = _keys(tensors)
-        if self._slots.keys() != set(keys):
-            self._make_room(_wanted(tensors), is_touched=False)
-        return [self._slots[key] for key in keys]
+        layout = [(name, tensor.dtype, tensor.shape) for name, tensor in tensors]
+        if layout != self._layout[0]:
+            keys = _keys(tensors)
+            if self._slots.keys() != set(keys):
+                self._make_room(_wanted(tensors), is_touched=False)
+            self._layout = layout, [self._slots[key] for key in keys]
+        return self._layout[1]
 
     def _make_room(self, wanted: "list[_Wanted]", *, is_touched: bool) -> None:
+        self._layout = ([], [])
         self._slots = {item.key: self._slots[item.key] for item in wanted if item.key in self._slots}
         # What is no longer used is gone before what is new comes.
         self._slots |= _allocate([item for item in wanted if item.key not in self._slots], is_touched=is_touched)
+
+
+def _is_one_block(tensor: torch.Tensor) -> bool:
+    """Whether the bytes of *tensor* in memory are those of its values, in their order."""
+    return tensor.device.type == "cpu" and tensor.is_contiguous() and not tensor.is_neg() and not tensor.is_conj()
 
 
 def _size_bytes(tensor: torch.Tensor) -> int:
@@ -195,7 +223,7 @@ def _wanted(tensors: list[tuple[str, torch.Tensor]]) -> list[_Wanted]:
 def _allocate(missing: list[_Wanted], *, is_touched: bool) -> dict[_Key, _Slot]:
     """Return slots in one new buffer."""
     total = sum(item.size_bytes for item in missing)
-    buffer = torch.empty(total, dtype=torch.uint8, pin_memory=any(item.is_on_gpu for item in missing))
+    buffer = staging_buffer(total, is_pinned=any(item.is_on_gpu for item in missing))
     array = buffer.numpy()
     if is_touched:
         array[:: mmap.PAGESIZE] = 0
@@ -208,6 +236,6 @@ def _allocate(missing: list[_Wanted], *, is_touched: bool) -> dict[_Key, _Slot]:
         end = start + item.size_bytes
         staged = StagedTensor(name, str(dtype).removeprefix("torch."), tuple(shape), raw, start, end)
         view = buffer[start:end].view(dtype).view(shape)
-        slots[item.key] = _Slot(staged, view, item.size_bytes >= MIN_KEPT_BYTES)
+        slots[item.key] = _Slot(staged, view, view.data_ptr(), item.size_bytes >= MIN_KEPT_BYTES)
         start = end
     return slots

@@ -37,10 +37,11 @@ class Unchanging:
     def __init__(self) -> None:
         self._histories: dict[str, _History] = {}
 
-    def known_hash(self, name: str, tensor: torch.Tensor) -> str | None:
-        """Return the hash of *tensor* if it is taken to be what it was in the last commit, else None."""
+    def known_hash(self, name: str, identity: tuple[int, int]) -> str | None:
+        """Return the hash of the tensor of this name and :func:`identity_of` if it is taken to be what it was in the
+        last commit, else None."""
         history = self._histories.get(name)
-        if history is None or history.streak < history.needed or identity_of(tensor) != history.identity:
+        if history is None or history.streak < history.needed or identity != history.identity:
             return None
         return history.hash
 

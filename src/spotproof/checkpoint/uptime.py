@@ -12,11 +12,12 @@ __all__ = ["PRIOR_SECONDS", "MeanUptime", "Uptime", "mean_uptime", "uptime_of"]
 
 PRIOR_SECONDS = 2 * 3600.0
 """Assumed running time between interruptions before any was seen: AWS's lowest interruption bands are weeks, recorded
-traces of busy GPU types have means of one to ten hours."""
-_PRIOR_WEIGHT = 0.5
-"""In interruptions. The logarithm of a mean over n exponential lifetimes has a variance of about 1/n, so this stands
-for a prior that is right within a factor of four (e to the square root of 1/0.5) two times in three. Three
-interruptions, one a minute, bring it down to two minutes."""
+traces of busy GPU types have means of one to ten hours, and those of a rehearsal are minutes."""
+_PRIOR_SPREAD = 2.0
+"""Standard deviation of its logarithm: right within a factor of seven two times in three, of fifty nineteen times in
+twenty."""
+_GRID = [step / 40 for step in range(-160, 161)]
+"""Standard deviations around the prior at which the posterior is looked at."""
 
 _LONGEST_SILENCE_SECONDS = 3600.0
 """A training tells its progress each second. A longer silence than this is a clock that was set, or a machine that
@@ -80,11 +81,13 @@ def uptime_of(events: bytes) -> Uptime | None:
 def mean_uptime(
     earlier: Sequence[Uptime], current_seconds: float = 0.0, prior_seconds: float = PRIOR_SECONDS
 ) -> MeanUptime:
-    """Return the mean running time between interruptions, from the prior and what was seen.
+    """Return the running time between interruptions to reckon with, from the prior and what was seen.
 
-    What was seen is all running time divided by the interruptions, the maximum-likelihood mean of exponential
-    lifetimes of which some were cut off. It is weighed against the prior on a logarithmic scale, because means of
-    minutes and of days are both plausible.
+    What was seen are lifetimes at a constant rate, of which some were cut off: with mean m its likelihood is
+    ``m^-interruptions · e^(-running time / m)``. What an interval loses is in proportion to the rate 1/m, so what is
+    returned is one over the rate that is to be expected. As long as nothing is known that is much less than the median
+    of the prior: a machine that lasts for minutes loses by a long interval what one that lasts for days never gains by
+    it. It grows while nothing happens.
 
     Args:
         earlier: Earlier attempts of this run.
@@ -93,12 +96,9 @@ def mean_uptime(
     """
     interruptions = sum(uptime.is_interrupted for uptime in earlier)
     running = sum(uptime.seconds for uptime in earlier) + max(0.0, current_seconds)
-
-    def weighed(mean: float, count: int) -> float:
-        logs = _PRIOR_WEIGHT * math.log(prior_seconds) + count * math.log(max(mean, 1.0))
-        return math.exp(logs / (_PRIOR_WEIGHT + count))
-
-    if interruptions:
-        return MeanUptime(weighed(running / interruptions, interruptions), interruptions)
-    # Nothing happened for longer than was assumed: as if it were interrupted now.
-    return MeanUptime(max(prior_seconds, weighed(running, 1)), 0)
+    means = [prior_seconds * math.exp(_PRIOR_SPREAD * z) for z in _GRID]
+    logs = [-z * z / 2 - running / mean - interruptions * math.log(mean) for z, mean in zip(_GRID, means, strict=True)]
+    highest = max(logs)
+    weights = [math.exp(log - highest) for log in logs]
+    rate = sum(weight / mean for weight, mean in zip(weights, means, strict=True)) / sum(weights)
+    return MeanUptime(max(1.0, 1 / rate), interruptions)

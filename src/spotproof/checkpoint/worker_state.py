@@ -1,21 +1,37 @@
-"""The part of a resumable loader that runs in its worker processes: generator states go along with batches, and come
-back when a worker starts."""
+"""The part of a resumable loader that runs in its worker processes: generator states and positions go along with
+batches, and come back when a worker starts."""
 
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from torch.utils.data import get_worker_info
 
 from spotproof.checkpoint.generators import find_generators, load_generators, pack_generators
+from spotproof.checkpoint.passes import Passes, has_state
 from spotproof.checkpoint.rng import pack_rng, unpack_rng
+from spotproof.errors import UnsafeState
 
-__all__ = ["RestoringInit", "Skippable", "TaggingCollate"]
+__all__ = ["RestoringInit", "Skippable", "Stream", "TaggingCollate", "WorkerState"]
 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    """Where a worker stood after a batch."""
+
+    rng: bytes
+    """Its generators, and those that its data set owns."""
+    position: bytes = b""
+    """Of its data set, if that has a state: pickled, as everything is that comes from a worker."""
+    said: str = ""
+    """What went wrong when it went on from a position, in words."""
+
+
 class TaggingCollate(Generic[T]):
-    """In a worker: collate, and send the worker's generator states along."""
+    """In a worker: collate, and send the worker's number and its state along."""
 
     def __init__(self, collate: Callable[[Any], T]) -> None:
         self.collate = collate
@@ -23,40 +39,72 @@ class TaggingCollate(Generic[T]):
         self._generators: list[tuple[str, Any]] | None = None
 
     def __call__(self, samples: Any) -> Any:
-        if get_worker_info() is None:
+        info: Any = get_worker_info()
+        if info is None:
             return self.collate(samples)
-        if self.leading and (samples is _NOTHING or (isinstance(samples, list) and not samples)):
-            return None, b""
-        return self.collate(samples), self._pack()
-
-    def _pack(self) -> bytes:
+        if self.leading and _is_nothing(samples):
+            return None, (info.id, None)
+        batch = self.collate(samples)
         if self._generators is None:
-            self._generators = find_generators(_worker_dataset())
-        rng = pack_rng()
-        return len(rng).to_bytes(4, "little") + rng + pack_generators(self._generators)
+            self._generators = find_generators(info.dataset)
+        packed = _pack(self._generators)
+        # At once, and not when torch's own thread pickles the batch: by then the data set has moved on.
+        if _stream is not None:
+            return batch, (
+                info.id,
+                WorkerState(packed, _pickled(_stream.position(), info.dataset), _stream.said),
+            )
+        if has_state(info.dataset):
+            return batch, (info.id, WorkerState(packed, _pickled(info.dataset.state_dict(), info.dataset)))
+        return batch, (info.id, WorkerState(packed))
+
+
+def _pack(generators: "list[tuple[str, Any]]") -> bytes:
+    rng = pack_rng()
+    return len(rng).to_bytes(4, "little") + rng + pack_generators(generators)
+
+
+def _pickled(state: Any, dataset: Any) -> bytes:
+    try:
+        return pickle.dumps(state)
+    except Exception as err:
+        raise UnsafeState(
+            f"The state of {type(dataset).__qualname__} can't be sent from a loader worker: {err}",
+            do="Let its state_dict() return plain values and tensors.",
+        ) from err
 
 
 class RestoringInit:
-    """In a worker that starts: the user's init function, then the generator states to go on from."""
+    """In a worker that starts: the user's init function, then the state to go on from."""
 
     def __init__(self, init: Callable[[int], None] | None) -> None:
         self.init = init
-        self.states: dict[int, bytes] = {}
+        self.states: dict[int, WorkerState] = {}
 
     def __call__(self, worker_id: int) -> None:
+        global _stream
+        info: Any = get_worker_info()
+        _stream = info.dataset if isinstance(info.dataset, Stream) else None
+        if isinstance(info.dataset, (Skippable, Stream)):
+            # An init function, and the data set itself, look here for the data set that the user made.
+            object.__setattr__(info, "dataset", info.dataset.dataset)
         if self.init is not None:
             self.init(worker_id)
-        if worker_id in self.states:
-            packed = self.states[worker_id]
-            size = int.from_bytes(packed[:4], "little")
-            unpack_rng(packed[4 : 4 + size])
-            load_generators(_worker_dataset(), packed[4 + size :])
+        if worker_id in self.states and _stream is None:
+            _restore_map_style(self.states[worker_id], info.dataset)
 
 
-def _worker_dataset() -> Any:
-    info = get_worker_info()
-    assert info is not None
-    return info.dataset._dataset if isinstance(info.dataset, Skippable) else info.dataset
+def _restore(packed: bytes, dataset: Any) -> None:
+    """Set this worker's generators, and those of *dataset*."""
+    size = int.from_bytes(packed[:4], "little")
+    unpack_rng(packed[4 : 4 + size])
+    load_generators(dataset, packed[4 + size :])
+
+
+def _restore_map_style(state: WorkerState, dataset: Any) -> None:
+    if state.position and has_state(dataset):
+        dataset.load_state_dict(pickle.loads(state.position))
+    _restore(state.rng, dataset)
 
 
 class _Nothing(list[Any]):
@@ -66,23 +114,72 @@ class _Nothing(list[Any]):
 _NOTHING = _Nothing()
 
 
+def _is_nothing(samples: Any) -> bool:
+    if isinstance(samples, list) and not isinstance(samples, _Nothing):
+        return not samples or (len(samples) == 1 and samples[0] is _NOTHING)
+    return samples is _NOTHING
+
+
 class Skippable:
-    """A data set that is not asked for the empty batches that come first after a resume."""
+    """A map-style data set that is not asked for the empty batches that come first after a resume."""
 
     def __init__(self, dataset: Any) -> None:
-        self._dataset = dataset
+        self.dataset = dataset
         self.__getitems__ = self._getitems if hasattr(dataset, "__getitems__") else None
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "_dataset":
-            raise AttributeError(name)
-        return getattr(self._dataset, name)
-
     def __len__(self) -> int:
-        return len(self._dataset)
+        return len(self.dataset)
 
     def __getitem__(self, index: Any) -> Any:
-        return _NOTHING if isinstance(index, list) and not index else self._dataset[index]
+        return _NOTHING if isinstance(index, list) and not index else self.dataset[index]
 
     def _getitems(self, indices: Any) -> Any:
-        return self._dataset.__getitems__(indices) if len(indices) else []
+        return self.dataset.__getitems__(indices) if len(indices) else []
+
+
+class Stream:
+    """An iterable data set as one worker reads it (or the main process, if there are none), with its position."""
+
+    def __init__(self, dataset: Any, passes: Passes, *, leading: int = 0) -> None:
+        self.dataset = dataset
+        self.passes = passes
+        self.leading = leading
+        """So many workers begin with an empty batch, to get the same share as in the interrupted pass."""
+        self.resumed: dict[int, tuple[dict[str, Any], WorkerState]] = {}
+        """Workers' positions and states to go on from."""
+        self.said = ""
+        self._at_start = b""
+        """The generators as they were before the pass."""
+
+    def position(self) -> dict[str, Any]:
+        """Return where this worker stands, with what it takes to read the pass again if that is how to get there."""
+        position = self.passes.position()
+        return position if self.passes.keeps_position else {**position, "at_start": self._at_start}
+
+    def __iter__(self) -> Iterator[Any]:
+        info = get_worker_info()
+        worker = info.id if info is not None else 0
+        resumed = self.resumed.pop(worker, None)
+        is_late, self.leading = worker < self.leading, 0
+        self._at_start = _pack(find_generators(self.dataset))
+        if resumed is None:
+            self.passes.begin()  # now, when the plain loader would
+        return self._items(resumed, is_late)
+
+    def _items(self, resumed: "tuple[dict[str, Any], WorkerState] | None", is_late: bool) -> Iterator[Any]:
+        if is_late:
+            yield _NOTHING
+        if resumed is not None:
+            position, state = resumed
+            # Workers that persist do not begin each pass as they were seeded.
+            self._at_start = position.get("at_start", self._at_start)
+            self.said = self.passes.go_on(
+                position,
+                before_pass=lambda: _restore(self._at_start, self.dataset),
+                before_item=lambda: _restore(state.rng, self.dataset),
+            )
+        yield from self.passes
+
+
+_stream: Stream | None = None
+"""What this worker reads, if it is an iterable data set."""

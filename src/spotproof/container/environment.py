@@ -50,23 +50,26 @@ def build_environment(
         ours[ENV_CHECKPOINT_DIR] = place_below(base, config.checkpoint_path)
     ours["PYTHONUNBUFFERED"] = "1"
     ours["CURRENT_HOST"] = config.current_host
-    return {**ours, **_cluster(config), **inherited}
+    return {**ours, **_cluster(config, machine), **inherited}
 
 
-def _cluster(config: ContainerConfig) -> dict[str, str]:
+def _cluster(config: ContainerConfig, machine: Machine) -> dict[str, str]:
     """Return what torch and Lightning read to find each other: one process a host, the first host leads.
 
-    ``RANK`` and ``LOCAL_RANK`` are left out: Lightning would take them for a sign that its per-device processes
-    exist already.
+    ``RANK`` is what ``init_process_group("env://")`` needs. With several GPUs Lightning starts a process for each,
+    which would inherit it: there it is left out. ``LOCAL_RANK`` always is, for Lightning would take it for a sign that
+    these processes exist already.
     """
     hosts = config.hosts
     if len(hosts) < 2:
         return {}
+    rank = str(hosts.index(config.current_host))
     return {
         "MASTER_ADDR": hosts[0],
         "MASTER_PORT": str(MASTER_PORT),
-        "NODE_RANK": str(hosts.index(config.current_host)),
+        "NODE_RANK": rank,
         "WORLD_SIZE": str(len(hosts)),
+        **({"RANK": rank} if machine.num_gpus < 2 else {}),
     }
 
 

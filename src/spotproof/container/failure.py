@@ -33,15 +33,18 @@ def last_error(stderr: str) -> str:
     return _cut_start("\n".join(lines[-_TAIL_LINES:]), _MESSAGE_MAX_CHARS)
 
 
-def describe_failure(exit_code: int, stderr: str, argv: Sequence[str]) -> str:
-    """Return the failure text for a program that ended with *exit_code*; it fits into a FailureReason."""
+def describe_failure(exit_code: int, stderr: str, argv: Sequence[str], error: str = "ExecuteUserScriptError") -> str:
+    """Return the failure text for a program that ended with *exit_code*; it fits into a FailureReason.
+
+    *error* is the toolkit's name for what has failed.
+    """
     message = last_error(stderr)
     killed_by = signal_name(exit_code)
     if killed_by == "SIGKILL":
         message = f"{message}\nThe program was killed by SIGKILL, as the kernel does when memory runs out.".strip()
     elif killed_by:
         message = f"{message}\nThe program was killed by {killed_by}.".strip()
-    head = f'ExecuteUserScriptError:\nExitCode {exit_code}\nErrorMessage "{message}"\nCommand "'
+    head = f'{error}:\nExitCode {exit_code}\nErrorMessage "{message}"\nCommand "'
     return head + _cut_end(" ".join(argv), _TOTAL_MAX_CHARS - len(head) - 1) + '"'
 
 

@@ -26,15 +26,18 @@ class Command:
     directory: Path
 
 
-def choose_program(named: str | None, raw_hyperparameters: Mapping[str, Any], environ: Mapping[str, str]) -> str:
+def choose_program(
+    named: str | None, raw_hyperparameters: Mapping[str, Any], environ: Mapping[str, str], *, is_submitted: bool = False
+) -> str:
     """Return the program's name: from the command line, else from the environment, else from the hyperparameters.
+
+    If code *is_submitted*, the request names its program, and the image's command line comes last.
 
     Raises:
         SpecError: None of them names one.
     """
-    program = (
-        named or environ.get(_ENV_PROGRAM) or decode_hyperparameters(raw_hyperparameters).get(_HYPERPARAMETER_PROGRAM)
-    )
+    requested = environ.get(_ENV_PROGRAM) or decode_hyperparameters(raw_hyperparameters).get(_HYPERPARAMETER_PROGRAM)
+    program = requested or named if is_submitted else named or requested
     if not program:
         raise SpecError(
             "No program was named.",

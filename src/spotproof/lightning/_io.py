@@ -7,6 +7,7 @@ from typing import Any
 from lightning.fabric.plugins.io import CheckpointIO
 
 from spotproof.checkpoint.manifest import MANIFEST_REGEX
+from spotproof.lightning._files import KnownFiles
 
 __all__ = ["SpotCheckpointIO"]
 
@@ -17,6 +18,8 @@ class SpotCheckpointIO(CheckpointIO):
     def __init__(self, base: CheckpointIO, read: Callable[[str], dict[str, Any]]) -> None:
         self.base = base
         self._read = read
+        self.files: KnownFiles | None = None
+        """Told of each file that is written or removed."""
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Return the checkpoint at *path*; ours is verified and never runs code, whatever *weights_only* says."""
@@ -27,10 +30,14 @@ class SpotCheckpointIO(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Save as *base* does."""
         self.base.save_checkpoint(checkpoint, path, storage_options)
+        if self.files is not None:
+            self.files.saved(path)
 
     def remove_checkpoint(self, path: Any) -> None:
         """Remove as *base* does."""
         self.base.remove_checkpoint(path)
+        if self.files is not None:
+            self.files.removed(path)
 
     def teardown(self) -> None:
         """End *base*."""

@@ -1,59 +1,85 @@
 """The whole training as one stateful object: what Lightning saves, and what it forgets."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import lightning.pytorch as pl
-from lightning.pytorch.loggers import TensorBoardLogger
-
 from spotproof.checkpoint import RngState
+from spotproof.checkpoint.buckets import BucketOrder
 from spotproof.checkpoint.tree import TreeEncoder
 from spotproof.errors import CheckpointDamaged, UnsafeState
 from spotproof.lightning import _private as private
 from spotproof.lightning._attributes import ChangedAttributes
+from spotproof.lightning._files import KnownFiles
+from spotproof.lightning._loggers import logger_states
 
-__all__ = ["BeforeFetch", "LightningRun", "logger_versions"]
+__all__ = ["BeforeFetch", "LightningRun"]
 
 log = logging.getLogger(__name__)
-
-
-def logger_versions(trainer: "pl.Trainer") -> list[Any]:
-    """Return for each logger the version whose folder a resumed run must go on writing to, or None."""
-    return [logger.version if isinstance(logger, TensorBoardLogger) else None for logger in trainer.loggers]
 
 
 @dataclass(frozen=True, slots=True)
 class BeforeFetch:
     """What fetching a batch changes, as it was before: a fetch that is interrupted leaves it anywhere."""
 
-    loaders: list[dict[str, Any]]
+    positions: private.Positions | None
     rng: dict[str, Any]
 
 
 class LightningRun:
     """The training of one trainer."""
 
-    def __init__(self) -> None:
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+        self._names: frozenset[str] | None = None
         self.trainer: Any = None
         self.between = "batches"
         self.attributes: ChangedAttributes | None = None
+        self.files: KnownFiles | None = None
+        self.buckets: BucketOrder | None = None
         self.before_fetch: BeforeFetch | None = None
         """Set while a save is made out of an interrupted fetch."""
         self._warned: set[str] = set()
 
     def state_dict(self) -> dict[str, Any]:
         fetch = self.before_fetch
-        checkpoint = private.dump_checkpoint(self.trainer, fetch.loaders if fetch else None)
+        at_end = self.between == "end"
+        positions = fetch.positions if fetch else private.positions(self.trainer, at_end=at_end)
+        checkpoint = private.dump_checkpoint(self.trainer, positions)
         self._leave_out_unsafe_hparams(checkpoint)
+        self._tell_late_parts(checkpoint["state_dict"])
         checkpoint["spotproof"] = {
             "between": self.between,
             "rng": fetch.rng if fetch else RngState().state_dict(),
+            "fetch": {"combined": positions.combined, "rng": positions.rng} if positions else {"combined": {}},
+            "validation": private.validation_states(self.trainer),
             "run": private.run_state(self.trainer),
             "attributes": self.attributes.state_dict() if self.attributes is not None else {},
-            "loggers": logger_versions(self.trainer),
+            "loggers": logger_states(self.trainer),
+            "model_checkpoints": {
+                "files": self.files.state_dict() if self.files is not None else {},
+                "memories": private.file_memories(self.trainer),
+            },
+            "found": private.found(self.trainer),
+            "clocks": private.clocks(self.trainer),
+            "buckets": self.buckets.state_dict() if self.buckets is not None else None,
         }
         return checkpoint
+
+    def _tell_late_parts(self, weights: dict[str, Any]) -> None:
+        """A resume makes the model anew, and Lightning refuses weights that it has no place for then."""
+        names = frozenset(weights)
+        if self._names is None:
+            self._names = names
+        elif late := sorted(names - self._names):
+            self._names = names
+            some = ", ".join(late[:3]) + (", …" if len(late) > 3 else "")
+            self._warn(
+                f"The model got new parts after training began ({some}). "
+                "A resume can't load them into the model that the script makes then. Make them in __init__, setup or "
+                "configure_model."
+            )
 
     def _leave_out_unsafe_hparams(self, checkpoint: dict[str, Any]) -> None:
         """Drop hyperparameters that can't be stored safely: a resume does not need them, the script makes them anew."""

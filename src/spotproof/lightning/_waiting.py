@@ -9,7 +9,8 @@ takes as long as its loader, its step and its validation take, and a notice can'
 - Validation may change anything while it lasts (averaged weights are swapped in, metrics fill). So the state is copied
   before it begins, and written only if a notice comes; the resumed run begins with the validation.
 
-Nothing else is interrupted: a step is finished, and the next safe point saves it.
+Nothing else is interrupted: a step is finished, and the next safe point saves it. Of several processes none is woken
+once training has begun: they leave together, at the next safe point or before the next validation.
 """
 
 import math
@@ -21,10 +22,11 @@ import lightning.pytorch as pl
 
 from spotproof.checkpoint import Checkpointer, RngState
 from spotproof.lightning import _private as private
-from spotproof.lightning._departure import Departure
-from spotproof.lightning._notice import Woken
 from spotproof.lightning._run import BeforeFetch
 from spotproof.lightning._saves import Saves
+from spotproof.loop.boundary import Boundary
+from spotproof.loop.departure import Departure
+from spotproof.loop.notice import Woken
 
 __all__ = ["Waiting"]
 
@@ -43,12 +45,20 @@ _FIRST_WAIT_SECONDS = 60.0
 class Waiting:
     """Lets a notice act in set-up, fetches and validations of one ``fit``."""
 
-    def __init__(self, trainer: "pl.Trainer", checkpointer: Checkpointer, departure: Departure, saves: Saves) -> None:
+    def __init__(
+        self,
+        trainer: "pl.Trainer",
+        checkpointer: Checkpointer,
+        departure: Departure,
+        saves: Saves,
+        boundary: Boundary,
+    ) -> None:
         self._trainer = trainer
         self._checkpointer = checkpointer
         self._departure = departure
         self._notice = departure.notice
         self._saves = saves
+        self._boundary = boundary
         self._has_trained = False
         self._before_fetch: BeforeFetch | None = None
         self._note_seconds = math.inf
@@ -69,6 +79,8 @@ class Waiting:
 
     def batch_follows(self) -> None:
         """Note what the next fetch changes, as long as the budget allows it."""
+        if self._checkpointer.ranks is not None:
+            return  # one that left a fetch by itself would leave the others waiting in their next step
         began = time.perf_counter()
         self._before_fetch = None
         budget = _NOTE_BUDGET * (began - self._began) + _NOTE_GRANT_SECONDS
@@ -94,6 +106,8 @@ class Waiting:
     def _can_leave(self) -> bool:
         if not self._has_trained:
             return True
+        if self._checkpointer.ranks is not None:
+            return False
         if not self._trainer.validating:
             return self._before_fetch is not None
         writer = self._checkpointer.writer
@@ -116,13 +130,15 @@ class Waiting:
     def validation_follows(self) -> None:
         """Leave instead of validating if a notice came; else copy the state as it is before validation."""
         trainer = self._trainer
-        if self._departure.is_wanted:
-            step = trainer.global_step
+        step = trainer.global_step
+        if self._boundary.settled(step).leaves:
             self._departure.leave(step, lambda: self._saves.save(trainer, between="validation"))
         self._validation_began = time.perf_counter()
         budget = _FIRST_WAIT_SECONDS
         if self._validation_seconds is not None:
             budget = _VALIDATION_BUDGET * self._validation_seconds
+        if self._checkpointer.ranks is not None:
+            return
         if self._hold_seconds > budget or not private.is_between_optimizer_steps(trainer):
             return
         if self._checkpointer.wait(budget):

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from spotproof.checkpoint import Checkpointer, Manifest, RngState, read_manifest
+from spotproof.checkpoint.buckets import bucket_order
+from spotproof.checkpoint.finding import refuse_other_world
 from spotproof.checkpoint.interval import SaveSchedule
 from spotproof.checkpoint.restore import read_state
 from spotproof.checkpoint.tuning import DEFAULT_OVERHEAD_BUDGET, checked_budget
@@ -18,18 +19,25 @@ from spotproof.errors import ResumeMismatch, SpecError
 from spotproof.events import Resumed, Warned
 from spotproof.lightning import _private as private
 from spotproof.lightning._attributes import ChangedAttributes
-from spotproof.lightning._departure import Departure
+from spotproof.lightning._files import KnownFiles
 from spotproof.lightning._io import SpotCheckpointIO
-from spotproof.lightning._notice import NoticeSource, Woken
-from spotproof.lightning._place import default_dirpath
-from spotproof.lightning._progress import ProgressReport
+from spotproof.lightning._loggers import LoggersOfRun, keep_rows
 from spotproof.lightning._saves import Saves
 from spotproof.lightning._waiting import Waiting
+from spotproof.loop.boundary import Boundary
+from spotproof.loop.departure import Departure
+from spotproof.loop.notice import NoticeSource, Woken
+from spotproof.loop.place import default_dirpath
+from spotproof.loop.progress import ProgressReport
+from spotproof.loop.saves import ERROR_PATIENCE_SECONDS
 from spotproof.storage import open_storage
 
 __all__ = ["SpotCheckpoint"]
 
 log = logging.getLogger(__name__)
+
+_BATCHES_WITHOUT_STEP = 50
+"""With manual optimization, after so many batches there should have been a step."""
 
 
 class SpotCheckpoint(Callback):
@@ -61,7 +69,7 @@ class SpotCheckpoint(Callback):
         """Prepare; touches nothing yet.
 
         Args:
-            dirpath: Folder for checkpoints; by default ``SM_CHECKPOINT_DIR``, else what SageMaker's
+            dirpath: Folder or ``s3://bucket/prefix``; by default ``SM_CHECKPOINT_DIR``, else what SageMaker's
                 checkpointconfig.json says, else ``checkpoints``.
             every_n_steps: Optimizer steps between saves. Both triggers may be set; whichever comes first counts.
             every_n_seconds: Seconds between saves, None, or ``"auto"``: what loses least, by the measured cost of a
@@ -92,23 +100,30 @@ class SpotCheckpoint(Callback):
         self._progress = ProgressReport(self._checkpointer)
         self._hooks: private.FitHooks | None = None
         self._notice_hooks: private.NoticeHooks | None = None
+        self._boundary: Boundary | None = None
         self._waiting: Waiting | None = None
         self._resumed: dict[str, Any] | None = None
+        self._begins_anew = False
+        """Whether there are checkpoints, but none that all ranks can go on from."""
+        self._own_weights: dict[str, Any] | None = None
+        """Of this rank, until training begins: to wrap the model, DDP gives every rank those of rank 0."""
         self._resumed_step: int | None = None
         self._offered: Manifest | None = None
-        self._loggers_continue = False
+        self._loggers: LoggersOfRun | None = None
         self._load_seconds = 0.0
-        self._has_trained = False
+        self._has_trained = self._has_begun = False
+        self._num_batches = self._first_step = 0
 
     def latest(self) -> str | None:
         """Return the newest checkpoint that verifies, for ``fit(ckpt_path=…)``, or None if there is none.
 
-        Checkpoints that are cut short or altered are passed over for the next older one, with a warning.
+        Checkpoints that are cut short or altered are passed over for the next older one, with a warning. Of several
+        ranks each calls this for itself; ``fit`` then takes the newest that verifies for all of them.
         """
         manifest = self._offered = self._checkpointer.latest()
-        if manifest is None:
-            return None
-        return f"{self.dirpath.rstrip('/')}/{manifest.key}"
+        if manifest is not None:
+            keep_rows(manifest.meta.get("loggers", []))
+        return self._place_of(manifest)
 
     # -- set-up ------------------------------------------------------------------------------------------------------
 
@@ -116,11 +131,7 @@ class SpotCheckpoint(Callback):
         """Hook into the fit loop; Lightning calls this before it loads the checkpoint."""
         if stage != "fit":
             return
-        if trainer.world_size > 1:
-            raise SpecError(
-                f"SpotCheckpoint works in one process so far; this trainer has {trainer.world_size}.",
-                do="Use devices=1, num_nodes=1.",
-            )
+        private.refuse_strategy(trainer)
         strategy = trainer.strategy
         if not isinstance(strategy.checkpoint_io, SpotCheckpointIO):
             strategy.checkpoint_io = SpotCheckpointIO(strategy.checkpoint_io, self._load)
@@ -131,10 +142,11 @@ class SpotCheckpoint(Callback):
             on_order_mismatch=self._warn,
         )
         self._saves.run.trainer = trainer
-        self._has_trained = False
+        self._has_trained = self._has_begun = False
         self._resumed = None
         self._departure.start()
-        self._waiting = waiting = Waiting(trainer, self._checkpointer, self._departure, self._saves)
+        self._boundary = boundary = Boundary(self._checkpointer, self._departure, self._saves)
+        self._waiting = waiting = Waiting(trainer, self._checkpointer, self._departure, self._saves, boundary)
         self._notice_hooks = private.NoticeHooks(
             trainer,
             before_fetch=waiting.fetch_begins,
@@ -144,11 +156,33 @@ class SpotCheckpoint(Callback):
             on_woken=waiting.woken,
             wake=Woken,
         )
-        self._loggers_continue = False
+        self._loggers = LoggersOfRun(trainer, self._warn)
+        if trainer.world_size > 1:
+            self._agree(trainer)
         if self._offered is not None:
             # Before other callbacks look where the logger writes: ModelCheckpoint's folder follows it.
             meta = self._offered.meta
-            self._continue_loggers(trainer, meta.get("loggers", []), meta.get("logged_steps", 0))
+            self._loggers.follow(meta.get("loggers", []), meta.get("logged_steps", 0))
+
+    def _agree(self, trainer: "pl.Trainer") -> None:
+        """Let all ranks go on from the same checkpoint: each was offered the newest that is whole on its own host."""
+        self._checkpointer.ranks  # noqa: B018 - found here, where all are
+        was_offered = self._place_of(self._offered)
+        if self._checkpointer.all_true(was_offered is None):
+            return
+        self._offered = self._checkpointer.agreed()
+        self._begins_anew = self._offered is None
+        agreed = self._place_of(self._offered)
+
+        def chosen(path: Any) -> Any:
+            follows = path is None if was_offered is None else path == was_offered
+            # Who names another checkpoint, or none, means it; then each rank loads what it was told.
+            return agreed if self._checkpointer.all_true(follows) else path
+
+        private.choose_checkpoint(trainer, chosen)
+
+    def _place_of(self, manifest: Manifest | None) -> str | None:
+        return None if manifest is None else f"{self.dirpath.rstrip('/')}/{manifest.key}"
 
     def _load(self, path: str) -> dict[str, Any]:
         began = time.perf_counter()
@@ -156,7 +190,12 @@ class SpotCheckpoint(Callback):
         is_own = open_storage(folder).url == self._checkpointer.storage.url
         storage = self._checkpointer.storage if is_own else open_storage(folder)
         manifest = read_manifest(storage, key)
-        trees = self._checkpointer.read(manifest) if is_own else read_state(storage, manifest).decoded()
+        if is_own:
+            trees = self._checkpointer.read(manifest)
+        else:
+            ranks = self._checkpointer.ranks
+            refuse_other_world(manifest, 1 if ranks is None else ranks.world_size)
+            trees = read_state(storage, manifest, rank=0 if ranks is None else ranks.rank).decoded()
         if "lightning" not in trees:
             raise ResumeMismatch(
                 f"{path} holds no Lightning training, only {', '.join(sorted(trees))}.",
@@ -176,38 +215,42 @@ class SpotCheckpoint(Callback):
         if self._resumed is None or self._hooks is None:
             return
         self._resumed_step = checkpoint["global_step"]
-        self._hooks.loader_states = private.loader_states(checkpoint)
+        if trainer.world_size > 1:
+            self._own_weights = checkpoint["state_dict"]
+        private.take_over(trainer, self._resumed["found"])
+        self._hooks.positions = private.saved_positions(checkpoint)
+        self._hooks.validation_states = self._resumed["validation"]
         if self._resumed["between"] != "end":
             self._hooks.is_resuming = True
             if self._notice_hooks is not None:
                 self._notice_hooks.owes_validation = self._resumed["between"] == "validation"
         else:
             self._hooks.rng_of_finished_run = self._resumed["rng"]
-        self._continue_loggers(
-            trainer,
-            self._resumed["loggers"],
-            private.batches_that_stepped(checkpoint) + (self._resumed["between"] == "validation"),
-        )
-
-    def _continue_loggers(self, trainer: "pl.Trainer", versions: list[Any], step: int) -> None:
-        if self._loggers_continue:
-            return
-        self._loggers_continue = True
-        continued = 0
-        for logger, version in zip(trainer.loggers, versions, strict=False):
-            if isinstance(logger, TensorBoardLogger) and version is not None and trainer.is_global_zero:
-                private.continue_tensorboard(logger, version, step)
-                continued += 1
-        if continued == len(trainer.loggers) and step > 0:
-            # They have them already; written again, TensorBoard would show a second point at step 0.
-            trainer.enable_autolog_hparams = False
+            self._hooks.skip_sanity_check()
+        if self._loggers is not None:
+            step = private.batches_that_stepped(checkpoint) + (self._resumed["between"] == "validation")
+            self._loggers.follow(self._resumed["loggers"], step)
 
     def on_fit_start(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule") -> None:
         """Become the writer of the folder, after the checkpoint was loaded and before anything is trained."""
-        if self._resumed_step is None and self._checkpointer.attempt is None:
-            self._refuse_to_overwrite()
-        self._saves.run.attributes = ChangedAttributes(trainer)
+        if self._resumed_step is None and self._checkpointer.attempt is None and not self._begins_anew:
+            self._checkpointer.of_lead(self._refuse_to_overwrite)
+        self._has_begun = True
+        run = self._saves.run
+        run.attributes, run.files = ChangedAttributes(trainer), KnownFiles(trainer)
+        run.buckets = bucket_order(trainer.strategy.model)
+        if isinstance(trainer.strategy.checkpoint_io, SpotCheckpointIO):
+            trainer.strategy.checkpoint_io.files = run.files
         attempt = self._checkpointer.begin()
+        if self._loggers is not None:
+            self._loggers.begin()
+        if self._resumed is not None:
+            run.files.load_state_dict(self._resumed["model_checkpoints"]["files"])
+            if self._loggers is not None:
+                self._loggers.restore(self._resumed["loggers"])
+            if self._resumed["between"] == "end":
+                # A training that was stopped early is complete, whatever epochs are left.
+                trainer.should_stop = self._resumed["run"]["should_stop"]
         self._departure.tell_deafness()
         if self._resumed_step is not None:
             self._checkpointer.record(Resumed(attempt=attempt, step=self._resumed_step, seconds=self._load_seconds))
@@ -230,22 +273,42 @@ class SpotCheckpoint(Callback):
     def on_train_start(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule") -> None:
         """Say where training begins, and keep the signals for the safe points."""
         self._departure.notice.hold()
-        self._progress.tell(trainer)
+        self._progress.tell(trainer.global_step, trainer.current_epoch)
         if self._resumed is not None and self._resumed["between"] == "end":
             self._restore_attributes()
 
     def _at_safe_point(self, trainer: "pl.Trainer") -> None:
         """Between two batches: nothing is half done, nothing of the next batch has been fetched."""
         assert self._waiting is not None
+        if self._is_aside(trainer):
+            return
+        assert self._boundary is not None
         self._saves.batch_ended()
         self._begin_training(trainer)
         step = trainer.global_step
-        if self._departure.is_wanted:
+        self._num_batches += 1
+        if self._num_batches == _BATCHES_WITHOUT_STEP and step == self._first_step:
+            self._tell_steps_are_missing(trainer)
+        decision = self._boundary.reached(step)
+        if decision.leaves:
             self._departure.leave(step, lambda: self._saves.save(trainer))
-        if private.is_between_optimizer_steps(trainer) and self._saves.is_due(step):
+        if decision.saves and private.is_between_optimizer_steps(trainer):
             self._saves.save(trainer, may_defer=True)
+        self._boundary.left(step)
         self._waiting.batch_follows()
         self._saves.batch_begins()
+
+    def _tell_steps_are_missing(self, trainer: "pl.Trainer") -> None:
+        if not trainer.lightning_module.automatic_optimization:
+            self._warn(
+                f"After {self._num_batches} batches Lightning has counted no optimizer step, so that nothing is saved. "
+                "It counts only what goes through the optimizers that self.optimizers() returns. Call step() on those, "
+                "and give them to a gradient scaler: scaler.step(self.optimizers())."
+            )
+
+    def _is_aside(self, trainer: "pl.Trainer") -> bool:
+        """Whether this is one of the small trainings by which a finder tries learning rates or batch sizes."""
+        return self not in trainer.callbacks  # type: ignore[attr-defined]
 
     def _begin_training(self, trainer: "pl.Trainer") -> None:
         """Put everything where the resumed run stood, or make the first save; only once."""
@@ -254,26 +317,41 @@ class SpotCheckpoint(Callback):
         assert self._hooks is not None
         assert self._waiting is not None
         self._has_trained = True
+        self._num_batches, self._first_step = 0, trainer.global_step
         self._waiting.training_begins()
-        self._hooks.loader_states = self._hooks.rng_of_finished_run = None
+        self._hooks.positions = self._hooks.rng_of_finished_run = None
         self._saves.begin(trainer.global_step)
-        for kind in private.unresumable_loaders(trainer):
+        for kind in private.data_without_position(trainer):
             self._warn(
-                f"The position in the training data ({kind}) can't be saved, so a resume within an epoch will not be "
-                "exact. Use a map-style dataset with a DataLoader, or a loader with state_dict and load_state_dict."
+                f"The position in the training data ({kind}) can't be saved: a resume within an epoch reads it again "
+                "from the beginning of the epoch and drops what was trained on. That takes time, and is exact only if "
+                "the same items come each time. "
+                f"Give {kind} state_dict and load_state_dict, or use a map-style dataset."
             )
         if self._resumed is not None:
             if self._resumed["between"] != "end":
                 if self._resumed["between"] == "validation":
                     private.begin_reading_now(trainer)
-                private.restore_run_state(trainer, self._resumed["run"])
-                self._restore_attributes()
-                RngState().load_state_dict(self._resumed["rng"])
+                self._restore(trainer)
             self._resumed = None
         else:
             # At once, so that a state that can't be saved is refused before an hour of training depends on it, and so
             # that a kill in the first steps comes back to the same initial weights.
             self._saves.save(trainer, may_defer=True)
+
+    def _restore(self, trainer: "pl.Trainer") -> None:
+        assert self._resumed is not None
+        private.restore_averages(trainer)
+        if self._own_weights is not None:
+            private.restore_weights(trainer, self._own_weights)
+            self._own_weights = None
+        if self._saves.run.buckets is not None and self._resumed.get("buckets") is not None:
+            self._saves.run.buckets.load_state_dict(self._resumed["buckets"])
+        self._restore_attributes()
+        private.restore_run_state(trainer, self._resumed["run"])
+        private.restore_file_memories(trainer, self._resumed["model_checkpoints"]["memories"])
+        private.restore_clocks(trainer, self._resumed["clocks"])
+        RngState().load_state_dict(self._resumed["rng"])
 
     def _restore_attributes(self) -> None:
         attributes = self._saves.run.attributes
@@ -284,28 +362,35 @@ class SpotCheckpoint(Callback):
         self, trainer: "pl.Trainer", pl_module: "pl.LightningModule", outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Report the step as soon as it is done; a save waits for the safe point."""
-        self._progress.batch_done(trainer)
+        self._progress.step_done(trainer.global_step, trainer.current_epoch)
 
     def on_validation_start(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule") -> None:
         """Note the phase."""
         self._saves.batch_is_disturbed()
-        self._progress.enter(trainer, "validate")
+        self._enter(trainer, "validate")
 
     def on_validation_end(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule") -> None:
         """Note the phase."""
-        self._progress.enter(trainer, "train")
+        self._enter(trainer, "train")
         if self._waiting is not None:
             self._waiting.validation_ended()
+
+    def _enter(self, trainer: "pl.Trainer", phase: str) -> None:
+        if trainer.training or (trainer.validating and not trainer.sanity_checking):
+            self._progress.enter(phase, trainer.global_step)
 
     # -- end ---------------------------------------------------------------------------------------------------------
 
     def _at_end(self, trainer: "pl.Trainer") -> None:
         """Training is complete and every hook has run: what is saved now is the result."""
+        if self._is_aside(trainer):
+            return
         step = trainer.global_step
-        if self._departure.is_wanted:
+        assert self._boundary is not None
+        if self._boundary.settled(step).leaves:
             self._departure.leave(step, lambda: self._saves.save(trainer, between="end"), is_new=True)
-        self._saves.save(trainer, between="end", wait=True)
-        if self._departure.is_wanted:
+        self._saves.save_end(trainer)
+        if self._boundary.settled(step).leaves:
             self._departure.leave(step, None)
         self._departure.tell_end("finished", step)
 
@@ -314,19 +399,19 @@ class SpotCheckpoint(Callback):
         if isinstance(exception, Woken):
             self._departure.left_early(trainer.global_step)
         elif self._checkpointer.attempt is not None and not isinstance(exception, SystemExit):
-            self._checkpointer.wait()
+            self._checkpointer.wait(ERROR_PATIENCE_SECONDS)
             self._departure.tell_end("error", trainer.global_step)
         self._detach(trainer)
 
     def teardown(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule", stage: str) -> None:
         """Leave the trainer and the process as they were."""
-        if stage == "fit":
+        if stage == "fit" and not self._has_begun:  # a Tuner's search, which ends here
+            self._detach(trainer)
+        elif stage == "fit":
             if self._resumed is not None and not self._has_trained:
                 # Nothing was left to train: what follows fit() finds metrics and generators as training left them.
-                private.restore_run_state(trainer, self._resumed["run"])
-                self._restore_attributes()
-                RngState().load_state_dict(self._resumed["rng"])
-            self._checkpointer.close()
+                self._restore(trainer)
+            self._checkpointer.wait(ERROR_PATIENCE_SECONDS)
             self._departure.tell_end("finished", trainer.global_step)  # also if there was nothing left to train
             self._detach(trainer)
 
@@ -335,6 +420,10 @@ class SpotCheckpoint(Callback):
         for hooks in (self._hooks, self._notice_hooks):
             if hooks is not None:
                 hooks.remove()
+        if self._saves.run.files is not None:
+            self._saves.run.files.remove()
+        private.search_again(trainer)
+        private.forget_choice(trainer)
         self._hooks = self._notice_hooks = None
 
     def _warn(self, message: str) -> None:

@@ -11,7 +11,7 @@ __all__ = ["open_storage"]
 def open_storage(place: str | os.PathLike[str]) -> Storage:
     """Return the storage at *place*: ``s3://bucket/prefix`` or a directory. Touches neither.
 
-    S3 credentials, region and endpoint come from the usual ``AWS_*`` environment variables.
+    S3 credentials, region and endpoint come from the usual ``AWS_*`` variables and the shared AWS files.
     """
     name = os.fspath(place)
     if name.startswith("s3://"):

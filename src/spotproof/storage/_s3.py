@@ -1,32 +1,42 @@
 """A prefix of an S3 bucket as a storage, over obstore."""
 
-import io
+import builtins
 import os
+import random
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
-from ipaddress import ip_address
 from itertools import chain
-from typing import IO, TYPE_CHECKING, BinaryIO, Final
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import IO, BinaryIO, Final, cast
 
 import obstore
-from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import S3Store
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    NotFoundError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
 
 from spotproof.errors import SpecError
-from spotproof.storage._base import Chunk, Entry, checked_key
-
-if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential
+from spotproof.storage._base import Chunk, Entry, StorageUnavailable, checked_key
+from spotproof.storage._s3_client import open_store
+from spotproof.storage._s3_reader import S3Reader
 
 __all__ = ["S3Storage", "split_s3_url"]
 
 _PART_BYTES: Final = 16 * 1024 * 1024
-_TIMEOUT: Final = timedelta(seconds=120)
+_MAX_PARTS: Final = 10_000
 _ONE_REQUEST_BYTES: Final = 8 * 1024 * 1024
 """Up to here an object goes up in one PUT; above, in parts that S3 shows only when all are there."""
+_TRIES: Final = 5
+_FIRST_PAUSE_SECONDS: Final = 0.2
+"""Between two tries of a conditional put, doubled each time, with jitter. obstore repeats all other requests itself."""
+_jitter = random.Random()
+"""Not the global generator, which is a part of the training's state."""
 
 
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,254}")
@@ -63,20 +73,21 @@ class S3Storage:
     Keys never climb out of the prefix. Only the verbs touch the network.
     """
 
-    def __init__(self, bucket: str, prefix: str = "", *, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, bucket: str, prefix: str = "", *, environment: Mapping[str, str], home: Path | None = None
+    ) -> None:
         split_s3_url(f"s3://{bucket}/{prefix}")  # obstore panics at what can't be part of a URL
         self.bucket, self.prefix = bucket, prefix.strip("/")
-        self._store = _open_store(bucket, environment)
+        self._store = open_store(bucket, environment, home=home)
 
     @classmethod
     def from_environment(cls, url: str) -> "S3Storage":
-        """Return the storage at ``s3://bucket/prefix``, with credentials, region and endpoint from ``AWS_*``.
+        """Return the storage at ``s3://bucket/prefix``, reached as the environment and the shared AWS files say.
 
-        ``AWS_ENDPOINT_URL_S3`` beats ``AWS_ENDPOINT_URL``, as in boto3. Without keys in the environment, obstore asks
-        the container's or the instance's own credentials service.
+        See :func:`spotproof.storage._s3_client.open_store`.
         """
         bucket, prefix = split_s3_url(url)
-        return cls(bucket, prefix, environment=os.environ)
+        return cls(bucket, prefix, environment=os.environ, home=Path.home())
 
     @property
     def url(self) -> str:
@@ -88,18 +99,61 @@ class S3Storage:
 
     def put(self, key: str, chunks: Iterable[Chunk]) -> None:
         path = self._key(key)
-        pieces = iter(chunks)
-        first = bytearray()
+        part_bytes = _PART_BYTES
+        if isinstance(chunks, Sequence):
+            part_bytes = max(part_bytes, -(-sum(memoryview(chunk).nbytes for chunk in chunks) // _MAX_PARTS))
+        pieces = (memoryview(chunk).cast("B") for chunk in chunks)
+        first: list[memoryview] = []
+        size = 0
         for piece in pieces:
-            first += memoryview(piece).cast("B")
-            if len(first) >= _ONE_REQUEST_BYTES:
+            first.append(piece)
+            size += len(piece)
+            if size >= _ONE_REQUEST_BYTES:
                 break
         with _translated(self, key):
-            if len(first) < _ONE_REQUEST_BYTES:
-                obstore.put(self._store, path, bytes(first), use_multipart=False)
+            if size < _ONE_REQUEST_BYTES:
+                obstore.put(self._store, path, first or b"", use_multipart=False)
             else:
                 # An exception of the iterator aborts the parts: S3 never shows a part of the object.
-                obstore.put(self._store, path, chain([bytes(first)], pieces), chunk_size=_PART_BYTES, max_concurrency=2)
+                obstore.put(self._store, path, chain(first, pieces), chunk_size=part_bytes, max_concurrency=2)
+
+    def create(self, key: str, chunks: Iterable[Chunk]) -> None:
+        def check(current: bytes | None) -> None:
+            if current is not None:
+                raise FileExistsError(f"There is an object {self.url}/{key} already.")
+
+        self.put_if(key, chunks, check)
+
+    def put_if(self, key: str, chunks: Iterable[Chunk], check: Callable[[bytes | None], object]) -> None:
+        content = b"".join(bytes(chunk) for chunk in chunks)
+        path = self._key(key)
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        is_sent = False
+        for tries_left in reversed(range(_TRIES)):
+            current, tag = self._get_tagged(key)
+            if is_sent and current == content:
+                return  # it got there, only the answer was lost
+            check(current)
+            try:
+                with _translated(self, key):
+                    mode: obstore.PutMode = "create" if current is None else {"e_tag": tag}
+                    is_sent = True
+                    obstore.put(self._store, path, content, mode=mode, use_multipart=False)
+                return
+            except (FileExistsError, StorageUnavailable) as err:
+                # Somebody was quicker, or nobody knows whether it got there: then look again.
+                if not tries_left or isinstance(err, PermissionError):
+                    raise
+            time.sleep(pause_seconds * _jitter.uniform(0.5, 1.0))
+            pause_seconds *= 2
+
+    def _get_tagged(self, key: str) -> tuple[bytes | None, str | None]:
+        try:
+            with _translated(self, key):
+                found = obstore.get(self._store, self._key(key))
+                return bytes(found.bytes()), found.meta["e_tag"]
+        except FileNotFoundError:
+            return None, None
 
     def put_file(self, key: str, file: IO[bytes], *, is_abandoned: Callable[[], bool] = lambda: False) -> None:
         """Store what is left to read of *file* as :meth:`put` does, in pieces of bounded size.
@@ -135,7 +189,16 @@ class S3Storage:
                 yield bytes(piece)
 
     def open(self, key: str) -> BinaryIO:
-        return io.BytesIO(self.get(key))
+        path = self._key(key)
+
+        def fetch(start: int, end: int) -> obstore.Bytes:
+            with _translated(self, key):
+                return obstore.get_range(self._store, path, start=start, end=end)
+
+        entry = self.head(key)
+        if entry is None:
+            raise FileNotFoundError(f"There is no object {self.url}/{key}.")
+        return cast(BinaryIO, S3Reader(entry.size_bytes, fetch))
 
     def head(self, key: str) -> Entry | None:
         try:
@@ -144,7 +207,7 @@ class S3Storage:
         except FileNotFoundError:
             return None
 
-    def list(self, prefix: str = "") -> list[Entry]:
+    def list(self, prefix: str = "") -> builtins.list[Entry]:
         # obstore lists whole path segments only; S3's prefixes are of characters.
         full = f"{self.prefix}/{prefix}" if self.prefix else prefix
         folder = full.rpartition("/")[0]
@@ -156,6 +219,32 @@ class S3Storage:
                     if meta["path"].startswith(full):
                         entries.append(Entry(meta["path"][skipped:], meta["size"]))
         return sorted(entries, key=lambda entry: entry.key)
+
+    def sweep(self) -> None:
+        return None  # cut uploads are not visible, and end by the bucket's own rules
+
+    def check_access(self) -> None:
+        try:
+            with _translated(self, ""):
+                next(iter(obstore.list(self._store, self.prefix or None, chunk_size=1)), None)
+        except FileNotFoundError as err:
+            raise SpecError(
+                f"There is no bucket {self.bucket}, so nothing can be kept in {self.url}.",
+                do="Create it, or correct its name or the endpoint.",
+            ) from err
+        except PermissionError as err:
+            raise SpecError(
+                f"S3 does not let us into {self.url}.",
+                why="The credentials are wrong or have expired, or lack a permission: listing the bucket, getting, "
+                "putting and deleting objects are needed.",
+                do="Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, the profile or the role.",
+            ) from err
+        except StorageUnavailable as err:
+            raise SpecError(
+                f"{self.url} can't be reached:",
+                why=f"{err.__cause__ and _first_line(err.__cause__)}.",
+                do="Check AWS_ENDPOINT_URL_S3 (or AWS_ENDPOINT_URL), the region and the network.",
+            ) from err
 
     def check_bucket(self) -> None:
         """Return if the bucket is there and can be listed.
@@ -175,52 +264,8 @@ class S3Storage:
             pass
 
 
-def _open_store(bucket: str, environment: Mapping[str, str]) -> S3Store:
-    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
-    # Whatever is not given here, obstore takes from the process's environment, and that may be another's: a job's
-    # storage must not get the endpoint or the session token of the user's own AWS account.
-    config: S3Config = {"region": environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1"}
-    client: ClientConfig = {"timeout": _TIMEOUT, "connect_timeout": timedelta(seconds=5)}
-    if endpoint:
-        config["endpoint"] = config["aws_endpoint_url_s3"] = endpoint
-        config["virtual_hosted_style_request"] = False
-        if endpoint.startswith("http://"):
-            if not (_is_loopback(endpoint) or environment.get("AWS_ALLOW_HTTP", "").lower() == "true"):
-                raise SpecError(
-                    f"The S3 endpoint {endpoint} is plain http:",
-                    why="credentials and data would cross the network in the clear.",
-                    do="Use https, or set AWS_ALLOW_HTTP=true if you mean it.",
-                )
-            client["allow_http"] = True
-    retry: RetryConfig = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
-    return S3Store(
-        bucket,
-        config=config,
-        client_options=client,
-        retry_config=retry,
-        credential_provider=_static_credentials(environment),
-    )
-
-
-def _static_credentials(environment: Mapping[str, str]) -> "Callable[[], S3Credential] | None":
-    """Return what gives the environment's keys; None if it has none, so that obstore looks for a service that does."""
-    if "AWS_ACCESS_KEY_ID" not in environment or "AWS_SECRET_ACCESS_KEY" not in environment:
-        return None
-    credentials: S3Credential = {
-        "access_key_id": environment["AWS_ACCESS_KEY_ID"],
-        "secret_access_key": environment["AWS_SECRET_ACCESS_KEY"],
-        "token": environment.get("AWS_SESSION_TOKEN") or None,
-        "expires_at": None,
-    }
-    return lambda: credentials
-
-
-def _is_loopback(endpoint: str) -> bool:
-    host = urlsplit(endpoint).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+class _Refused(PermissionError, StorageUnavailable):
+    """Keys may have expired: that an object can't be seen says nothing about it."""
 
 
 @contextmanager
@@ -233,14 +278,23 @@ def _translated(storage: S3Storage, key: str) -> Iterator[None]:
         if "NoSuchBucket" in str(error):
             raise FileNotFoundError(f"There is no bucket {storage.bucket}.") from error
         raise FileNotFoundError(f"There is no object {place}.") from error
+    except (AlreadyExistsError, PreconditionError) as error:
+        raise FileExistsError(f"There is another object {place} now.") from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise PermissionError(f"S3 refused access to {place}: check the credentials and the bucket policy.") from error
+        raise _Refused(f"S3 refused access to {place}: check the credentials and the bucket policy.") from error
     except BaseError as error:
         if "NoSuchBucket" in str(error):
             raise FileNotFoundError(f"There is no bucket {storage.bucket}.") from error
-        raise OSError(f"S3 failed at {place}: {_first_line(error)}") from error
+        if _REFUSALS.search(str(error)):  # listing does not tell it by its class
+            raise _Refused(f"S3 refused access to {place}: check the credentials and the bucket policy.") from error
+        raise StorageUnavailable(f"S3 failed at {place}: {_first_line(error)}") from error
 
 
-def _first_line(error: BaseError) -> str:
-    """obstore's messages go on with debug dumps; the first line says it. Query strings may hold a signature."""
-    return str(error).strip().partition("\n")[0].partition("?")[0][:300]
+_REFUSALS: Final = re.compile(r"\b(403 Forbidden|401 Unauthorized|ExpiredToken|InvalidAccessKeyId)\b")
+_QUERY: Final = re.compile(r"\?\S*")
+"""May hold a signature."""
+
+
+def _first_line(error: BaseException) -> str:
+    """obstore's messages go on with debug dumps; the first line says it."""
+    return _QUERY.sub("", str(error).strip().partition("\n")[0])[:300]

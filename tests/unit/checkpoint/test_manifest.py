@@ -25,7 +25,7 @@ MANIFEST = Manifest(
     meta={"epoch": 2},
     ranks=(
         RankFiles(
-            StoredFile(state_key(HASH), 10),
+            StoredFile(state_key(HASH, 0), 10),
             (StoredFile(f"packs/{HASH}.safetensors", 20),),
             (TensorEntry("w", "float32", (2, 3), HASH, 0),),
         ),

@@ -6,10 +6,12 @@ import random
 import numpy as np
 import pytest
 import torch
+from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, WeightedRandomSampler
 
-from spotproof.checkpoint.order import can_be_resumed, resumable_loader
+from spotproof.checkpoint.resumable import resumable_loader
 from spotproof.checkpoint.rng import pack_rng, unpack_rng
+from spotproof.checkpoint.seek import seek
 from spotproof.checkpoint.tree import TreeEncoder, decode_tree
 
 EPOCHS = 3
@@ -66,6 +68,20 @@ class OwnGenerator(Sampler):
         return iter([*self.rng.permutation(self.size).tolist()[self.passes :], *range(self.passes)])
 
 
+class EagerBatches(Sampler):
+    """Draws its order as soon as it is asked for an iterator: from the global generators and from one of its own."""
+
+    def __init__(self):
+        self.rng = np.random.default_rng(3)
+
+    def __len__(self):
+        return 10
+
+    def __iter__(self):
+        order = torch.randperm(37)[self.rng.permutation(37)].tolist()
+        return iter([order[start : start + 4] for start in range(0, 37, 4)])
+
+
 class FromTheClock(Sampler):
     """Can't be drawn again."""
 
@@ -86,16 +102,29 @@ MAKERS = {
     "replacement": lambda **o: DataLoader(
         Noisy(), batch_size=4, sampler=RandomSampler(Noisy(), replacement=True, num_samples=50), **o
     ),
+    "replacement, one generator for all": lambda **o: (
+        lambda generator: DataLoader(
+            Noisy(),
+            batch_size=4,
+            sampler=RandomSampler(Noisy(), replacement=True, num_samples=50, generator=generator),
+            generator=generator,
+            **o,
+        )
+    )(torch.Generator().manual_seed(5)),
     "whole batches": lambda **o: DataLoader(Batched(), batch_size=4, shuffle=True, **o),
     "dataset with generators": lambda **o: DataLoader(
         torch.utils.data.Subset(OwnGenerators(), range(36)), batch_size=4, shuffle=True, **o
     ),
     "own generator": lambda **o: DataLoader(Noisy(), batch_size=4, sampler=OwnGenerator(37), **o),
+    "eager": lambda **o: DataLoader(Noisy(), batch_sampler=EagerBatches(), **o),
 }
 
 
 def run(loader, *, start=None, stop=None):
-    """Return the batches, mixed with draws of the main process, of EPOCHS passes or up to *stop* batches."""
+    """Return the batches, mixed with draws of the main process, of EPOCHS passes or up to *stop* batches.
+
+    If *stop* is (number of a pass, batches before it), stop when that pass has begun and nothing of it was fetched.
+    """
     epoch, count, rng = start or (0, 0, None)
     seen = []
     for number in range(epoch, EPOCHS):
@@ -103,7 +132,7 @@ def run(loader, *, start=None, stop=None):
         if rng is not None:
             unpack_rng(rng)
             rng = None
-        if count == stop:
+        if stop in (count, (number, count)):
             return seen, (number, count, pack_rng())
         for batch in batches:
             seen += [batch, torch.rand(2)]
@@ -132,7 +161,8 @@ def test_resumed_at_any_batch(make, workers):
     """Stock loader, wrapped loader, and wrapped loader resumed at a batch give the same batches."""
     seed(1)
     stock, _ = run(make(**workers))
-    for stop in (0, 3, 12) if workers else (0, 1, 3, 9, 12):
+    second = (1, 9 if len(stock) == 2 * 9 * EPOCHS else 13 if len(stock) == 2 * 13 * EPOCHS else 10)
+    for stop in (0, 3, second, 12) if workers else (0, 1, 3, 9, second, 12):
         seed(1)
         loader = resumable_loader(make(**workers))
         before, where = run(loader, stop=stop)
@@ -145,6 +175,26 @@ def test_resumed_at_any_batch(make, workers):
 
         assert len(before + after) == len(stock)
         assert all(map(torch.equal, before + after, stock))
+
+
+@pytest.mark.parametrize("name", ["own generator", pytest.param("eager", marks=pytest.mark.slow)])
+def test_workers_that_are_not_forked(name):
+    """What goes along with batches, and comes back to workers, does so by pickle, too."""
+    options = {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": "forkserver"}
+    seed(1)
+    stock, _ = run(MAKERS[name](**options))
+    seed(1)
+    loader = resumable_loader(MAKERS[name](**options))
+    before, where = run(loader, stop=12)
+    state = stored(loader.state_dict())
+    seed(99)
+    resumed = resumable_loader(MAKERS[name](**options), on_mismatch=pytest.fail)
+    resumed.load_state_dict(state)
+
+    after, _ = run(resumed, start=where)
+
+    assert len(before + after) == len(stock)
+    assert all(map(torch.equal, before + after, stock))
 
 
 def test_no_sample_is_fetched_to_be_skipped():
@@ -185,6 +235,57 @@ def test_the_wrapped_loader_is_still_a_loader_of_its_kind():
     wrapped = resumable_loader(plain)
     assert isinstance(wrapped, Mine)
     assert (len(wrapped), wrapped.dataset, wrapped.sampler) == (len(plain), plain.dataset, plain.sampler)
-    assert can_be_resumed(plain)
-    assert not can_be_resumed(wrapped)
-    assert not can_be_resumed([1, 2])
+    assert resumable_loader(wrapped) is wrapped
+
+
+SAMPLERS = {
+    "shuffled": lambda g: RandomSampler(range(100), generator=g),
+    "some": lambda g: RandomSampler(range(100), num_samples=70, generator=g),
+    "replacement": lambda g: RandomSampler(range(100), replacement=True, num_samples=100, generator=g),
+    "weighted": lambda g: WeightedRandomSampler([1.0, 2.0] * 50, 100, generator=g),
+    "batches": lambda g: torch.utils.data.BatchSampler(
+        RandomSampler(range(100), replacement=True, num_samples=97, generator=g), 6, drop_last=False
+    ),
+}
+
+
+@pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS)
+def test_what_is_sought_is_what_would_have_been_drawn(make):
+    """The rest of the order, the indices before it, and the generator after each draw but those drawn ahead."""
+    stock, end = list(make(torch.Generator().manual_seed(5))), torch.Generator().manual_seed(5)
+    for _ in make(end):
+        pass
+    for skipped in (0, 1, 5, len(stock) - 1, len(stock)):
+        generator = torch.Generator().manual_seed(5)
+        rest, before = seek(make(generator), skipped)
+        flat = [index for item in stock[:skipped] for index in (item if isinstance(item, list) else [item])]
+        assert before.cast("q").tolist() == flat
+        assert list(rest) == stock[skipped:]
+        assert torch.equal(generator.get_state(), end.get_state())
+
+
+def test_a_sampler_that_lightning_shares_out_goes_on():
+    """With several ranks Lightning wraps a sampler of the user's: its own generator is found in the wrapper."""
+
+    def make():
+        sampler = DistributedSamplerWrapper(OwnGenerator(24), num_replicas=2, rank=1, shuffle=False)
+        return resumable_loader(DataLoader(Noisy(24), sampler=sampler, batch_size=3))
+
+    undisturbed = make()
+    list(undisturbed)
+    batches, state = [], None
+    for number, batch in enumerate(undisturbed):
+        if number == 1:
+            state, rng = undisturbed.state_dict(), pack_rng()
+        if number > 1:
+            batches.append(batch)
+    batches += list(undisturbed)
+
+    resumed = make()
+    resumed.load_state_dict(state)
+    iterator = iter(resumed)
+    unpack_rng(rng)
+
+    rest = [*iterator, *resumed]
+    assert len(rest) == len(batches) == 6
+    assert all(torch.equal(one, other) for one, other in zip(rest, batches, strict=True))

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load
 
 from spotproof.checkpoint import Checkpointer, newest_verified, read_manifest, verify
+from spotproof.checkpoint.fence import Fence
 from spotproof.checkpoint.journal import read_events
 from spotproof.checkpoint.manifest import manifest_key
 from spotproof.checkpoint.pack import read_pack
@@ -158,13 +159,13 @@ def test_a_change_while_the_save_is_under_way_gives_no_mixture(tmp_path, monkeyp
     for step in (1, 2, 3):
         state.tensors["moving"] += 1
         checkpointer.save(step, wait=True)
-    refuse = type(checkpointer.writer)._refuse_if_fenced
+    refuse = Fence.refuse_if_superseded
 
     def change_first(self):
         refuse(self)
         state.tensors["big"] += 1
 
-    monkeypatch.setattr(type(checkpointer.writer), "_refuse_if_fenced", change_first)
+    monkeypatch.setattr(Fence, "refuse_if_superseded", change_first)
     checkpointer.save(4)
     checkpointer.wait()
     monkeypatch.undo()

@@ -47,10 +47,15 @@ def test_every_kind_of_tensor_is_copied_bit_for_bit():
         "scalar": torch.tensor(3),
         "none": torch.empty(0, 4),
         "transposed": torch.randn(4, 3).t(),
+        "conjugate": torch.randn(3, dtype=torch.complex64).conj(),
+        "negative": torch.randn(3, dtype=torch.complex64).conj().imag.contiguous()._neg_view(),
     }
     for staged, (name, tensor) in zip(stage(Stager(Unchanging()), **tensors), tensors.items(), strict=True):
         assert staged.name == name
-        assert bytes(staged.data) == tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        assert (
+            bytes(staged.data)
+            == tensor.resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        )
 
 
 def test_what_did_not_change_in_two_commits_is_not_copied_again():

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from spotproof import SpecError
-from spotproof.checkpoint.journal import Journal, read_history
+from spotproof.checkpoint.journal import read_history
 from spotproof.checkpoint.optimum import LONGEST_SECONDS, Choice, SaveCost, choose_interval, optimal_seconds
 from spotproof.checkpoint.pace import Pace
 from spotproof.checkpoint.tuning import IntervalTuner, checked_budget
@@ -227,20 +227,20 @@ def test_wild_first_measures_are_forgotten() -> None:
     training.stall, training.durable = 0.05, 0.5
     training.run(4)
 
-    assert training.gaps[-1] == pytest.approx(optimal_seconds(0.05, PRIOR_SECONDS), rel=0.25)
+    assert training.gaps[-1] == pytest.approx(optimal_seconds(0.05, mean_uptime([], training.now).seconds), rel=0.25)
 
 
 def test_noise_does_not_make_it_swing() -> None:
     """Stalls and steps that scatter by a third each lead to few changes, and to intervals near the best one."""
     rng = random.Random(1)
-    training = Training(IntervalTuner(0.02), step=0.1, stall=0.2, durable=1.0)
+    training = Training(IntervalTuner(0.02, uptimes=[Uptime(7200, True)] * 20), step=0.1, stall=0.2, durable=1.0)
     training.noise = lambda: rng.uniform(0.7, 1.3)
     training.run(5)
     early = len(training.choices)
     training.run(60)
 
     assert len(training.choices) - early <= 6
-    best = optimal_seconds(0.2, PRIOR_SECONDS)
+    best = optimal_seconds(0.2, 7200)
     assert all(best / 2 < gap < best * 2 for gap in training.gaps[5:])
 
 
@@ -343,15 +343,21 @@ def test_a_torn_line_is_no_end() -> None:
 
 
 def test_mean_uptime() -> None:
-    """Assumed at first; three interruptions a minute apart all but settle it; one alone does not."""
-    assert mean_uptime([]) == MeanUptime(PRIOR_SECONDS, 0)
-    assert 180 < mean_uptime([Uptime(60, True)]).seconds < 600
-    assert mean_uptime([Uptime(60, True)] * 3).seconds < 120
+    """Assumed at first, with care; three interruptions a minute apart all but settle it; quiet hours lengthen it."""
+    assert PRIOR_SECONDS / 10 < mean_uptime([]).seconds < PRIOR_SECONDS / 5
+    assert mean_uptime([]).interruptions == 0
+    assert 120 < mean_uptime([Uptime(60, True)]).seconds < 300
+    assert mean_uptime([Uptime(60, True)] * 3).seconds < 100
     assert mean_uptime([Uptime(60, True)] * 30).seconds < 66
     assert mean_uptime([Uptime(60, True)] * 3, current_seconds=7200).seconds > 2000
-    assert mean_uptime([Uptime(5, False)] * 50) == MeanUptime(PRIOR_SECONDS, 0)
-    assert mean_uptime([Uptime(0, True)] * 20).seconds >= 1
-    assert mean_uptime([], current_seconds=20 * PRIOR_SECONDS).seconds > 5 * PRIOR_SECONDS
+    assert mean_uptime([Uptime(0, True)] * 100).seconds >= 1
+    assert mean_uptime([], current_seconds=3600).seconds > PRIOR_SECONDS
+    assert mean_uptime([], current_seconds=20 * PRIOR_SECONDS).seconds > 20 * PRIOR_SECONDS
+
+
+def test_attempts_that_ended_by_themselves_are_quiet_time() -> None:
+    """Their running time counts, their end does not."""
+    assert mean_uptime([Uptime(5, False)] * 50) == mean_uptime([], current_seconds=250)
 
 
 def test_history_passes_over_what_is_damaged(tmp_path) -> None:
@@ -382,7 +388,7 @@ def test_history_passes_over_what_is_damaged(tmp_path) -> None:
         reason="",
     )
     storage.put(event_file(5), [lines(started(0), progress(20), *saves, tuned, ended("notice", 40))])
-    Journal(storage, 6).write(progress(1e6))
+    storage.put(event_file(6), [lines(progress(1e6))])
 
     history = read_history(storage, before=6)
 

@@ -80,12 +80,26 @@ def test_cluster_of_two_hosts():
     """The second of two hosts knows its rank, their number and the first one's name."""
     found = environment(resources=RESOURCES)
 
-    assert [found[name] for name in ("MASTER_ADDR", "NODE_RANK", "WORLD_SIZE")] == ["algo-1", "1", "2"]
+    names = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "RANK", "WORLD_SIZE")
+    assert [found[name] for name in names] == ["algo-1", "7777", "1", "1", "2"]
+    assert "LOCAL_RANK" not in found, "Lightning would start no processes"
     assert json.loads(found["SM_HOSTS"]) == ["algo-1", "algo-2"]
     assert found["SM_CURRENT_HOST"] == "algo-2"
     assert json.loads(found["SM_CURRENT_INSTANCE_GROUP_HOSTS"]) == ["algo-2", "algo-1"]
     assert json.loads(found["SM_TRAINING_ENV"])["is_master"] is False
     assert json.loads(found["SM_RESOURCE_CONFIG"]) == RESOURCES
+
+
+def test_several_gpus_a_host_are_lightnings_to_number():
+    """With a process for each of several GPUs the host's number is no rank."""
+    found = build_environment(
+        parse_config(hyperparameters={}, channels={}, resources=RESOURCES, checkpoints={}),
+        BASE,
+        program="train.py",
+        machine=Machine(num_cpus=2, num_gpus=4),
+        inherited={},
+    )
+    assert (found["NODE_RANK"], "RANK" in found) == ("1", False)
 
 
 def test_one_host_is_no_cluster():

@@ -101,4 +101,4 @@ def test_outside_the_main_thread_it_is_said_once(tmp_path, caplog):
         thread.join()
 
     assert not errors
-    assert caplog.text.count("SIGTERM can't be noticed, because fit() runs outside the main thread") == 1
+    assert caplog.text.count("SIGTERM can't be noticed, because training runs outside the main thread") == 1

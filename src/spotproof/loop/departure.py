@@ -16,9 +16,9 @@ from spotproof.contract import (
 )
 from spotproof.errors import SpecError
 from spotproof.events import AttemptEnded, NoticeReceived, Warned
-from spotproof.lightning import _slurm as slurm
-from spotproof.lightning._ec2 import Ec2Poller
-from spotproof.lightning._notice import Notice, NoticeSource
+from spotproof.loop import slurm
+from spotproof.loop.ec2 import Ec2Poller
+from spotproof.loop.notice import Notice, NoticeSource
 
 __all__ = ["Departure", "default_grace_seconds", "default_notices"]
 
@@ -82,8 +82,8 @@ class Departure:
         if self._is_deaf and not self._is_deaf_told:
             self._is_deaf_told = True
             self._warn(
-                "SIGTERM can't be noticed, because fit() runs outside the main thread: Python handles signals only "
-                "there. Periodic saves are not affected. Call fit() from the main thread to save at a notice, too."
+                "SIGTERM can't be noticed, because training runs outside the main thread: Python handles signals only "
+                "there. Periodic saves are not affected. Train in the main thread to save at a notice, too."
             )
 
     @property
@@ -107,20 +107,34 @@ class Departure:
         self.notice.may_wake = False
         source = self.notice.source or ""
         self._checkpointer.record(NoticeReceived(attempt=self._checkpointer.begin(), signal=source, step=step))
-        problem = self._make_durable(step, save, is_new)
+        try:
+            problem = self._make_durable(step, save, is_new)
+        except OSError as err:
+            problem = f"the processes of this training could not agree on it ({err})"
         if problem is None:
-            log.warning("%s: step %d is saved, leaving.", source, step)
+            level = logging.WARNING if self._checkpointer.is_lead else logging.DEBUG
+            log.log(level, "%s: step %d is saved, leaving.", source, step)
         else:
             newest = self._newest_step
             kept = "There is no checkpoint" if newest is None else f"The newest checkpoint is that of step {newest}"
             self._warn(f"{source}: step {step} is not saved, because {problem}. {kept}; leaving.")
         self.tell_end("notice", step)
         self._ask_for_more(source)
+        self._await_others()
         raise SystemExit(EXIT_INTERRUPTED)
+
+    def _await_others(self) -> None:
+        """Let no process leave before all are through: launchers kill what is left when the first has gone."""
+        try:
+            self._checkpointer.all_true(True)
+        except OSError as err:
+            log.debug("Not all processes were there at the end: %s", err)
 
     def _make_durable(self, step: int, save: Callable[[], object] | None, is_new: bool) -> str | None:
         """Return why *step* could not be made durable, or None."""
-        if not self._checkpointer.wait(max(0.0, self.seconds_left)):
+        # Of several processes none may begin what another has no time for: each of these is agreed on.
+        agreed = self._checkpointer.all_true
+        if not agreed(self._checkpointer.wait(max(0.0, self.seconds_left))):
             return f"a save that was under way took longer than the grace of {self.grace_seconds:g} s"
         if self._newest_step == step and not is_new:
             return None
@@ -129,16 +143,16 @@ class Departure:
         writer = self._checkpointer.writer
         assert writer is not None
         needed, left = writer.last_durable_seconds or 0.0, max(0.0, self.seconds_left)
-        if needed > left:
+        if not agreed(needed <= left):
             return (
                 f"a save takes {needed:.3g} s, and of the grace of {self.grace_seconds:g} s only {left:.3g} s are left"
             )
         try:
             save()
-            is_through = self._checkpointer.wait(max(0.0, self.seconds_left))
+            is_through = agreed(self._checkpointer.wait(max(0.0, self.seconds_left)))
             if is_through and writer.must_repeat:
                 save()
-                is_through = self._checkpointer.wait(max(0.0, self.seconds_left))
+                is_through = agreed(self._checkpointer.wait(max(0.0, self.seconds_left)))
         except Exception as err:  # a user's hook may raise anything; the process was told to leave and must say how
             log.debug("Saving step %d failed.", step, exc_info=True)
             return f"saving failed ({type(err).__name__}: {err})"
@@ -161,7 +175,7 @@ class Departure:
         self._ask_for_more(source)
 
     def _ask_for_more(self, source: str) -> None:
-        if self._requeue and source == "SIGUSR1" and slurm.is_slurm(os.environ):
+        if self._checkpointer.is_lead and self._requeue and source == "SIGUSR1" and slurm.is_slurm(os.environ):
             log.warning(slurm.requeue(os.environ))
 
     def _warn(self, message: str) -> None:
@@ -173,6 +187,7 @@ class Departure:
         if not self._has_ended:
             self._has_ended = True
             self._checkpointer.record(AttemptEnded(attempt=self._checkpointer.begin(), outcome=outcome, step=step))
+            self._checkpointer.flush_events()
 
     def stop(self, restored_by_others: dict[int, Any]) -> None:
         """Listen no longer; put signal handlers back."""

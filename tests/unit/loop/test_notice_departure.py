@@ -7,8 +7,8 @@ import pytest
 
 from spotproof.errors import SpecError
 from spotproof.lightning import SpotCheckpoint
-from spotproof.lightning._departure import default_grace_seconds, default_notices
-from spotproof.lightning._slurm import requeue
+from spotproof.loop.departure import default_grace_seconds, default_notices
+from spotproof.loop.slurm import requeue
 
 
 @pytest.mark.parametrize(

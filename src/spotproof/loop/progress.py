@@ -4,9 +4,6 @@ import math
 import os
 import time
 
-import lightning.pytorch as pl
-from lightning.pytorch.utilities import rank_zero_only
-
 from spotproof.checkpoint import Checkpointer
 from spotproof.contract import ENV_JOB_NAME, ENV_PROGRESS_SECONDS
 from spotproof.events import PhaseEntered, Progress, progress_line
@@ -22,29 +19,29 @@ class ProgressReport:
         self._step = -1
         self._printed_at = -math.inf
 
-    def batch_done(self, trainer: "pl.Trainer") -> None:
-        """Tell the step if this batch completed one."""
-        if trainer.global_step != self._step:
-            self.tell(trainer)
+    def step_done(self, step: int, epoch: int) -> None:
+        """Tell the step if it was not told yet."""
+        if step != self._step:
+            self.tell(step, epoch)
 
-    @rank_zero_only
-    def tell(self, trainer: "pl.Trainer") -> None:
-        """Tell where the training stands."""
-        self._step = trainer.global_step
+    def tell(self, step: int, epoch: int) -> None:
+        """Tell where the training stands; of several processes one does."""
+        self._step = step
+        if not self._checkpointer.is_lead:
+            return
         wanted = os.environ.get(ENV_PROGRESS_SECONDS)
         now = time.monotonic()
         if now - self._printed_at < (float(wanted) if wanted else 1.0):
             return
         self._printed_at = now
-        event = Progress(attempt=self._checkpointer.begin(), step=trainer.global_step, epoch=trainer.current_epoch)
+        event = Progress(attempt=self._checkpointer.begin(), step=step, epoch=epoch)
         self._checkpointer.record(event)
         if wanted or ENV_JOB_NAME in os.environ:
             # The platform reads this as a metric, and the log outlives the machine.
             print(progress_line(event), flush=True)  # noqa: T201
 
-    def enter(self, trainer: "pl.Trainer", phase: str) -> None:
+    def enter(self, phase: str, step: int) -> None:
         """Tell that another phase of the training begins."""
-        if trainer.training or (trainer.validating and not trainer.sanity_checking):
-            attempt = self._checkpointer.attempt
-            if attempt is not None:
-                self._checkpointer.record(PhaseEntered(attempt=attempt, phase=phase, step=trainer.global_step))
+        attempt = self._checkpointer.attempt
+        if attempt is not None and self._checkpointer.is_lead:
+            self._checkpointer.record(PhaseEntered(attempt=attempt, phase=phase, step=step))

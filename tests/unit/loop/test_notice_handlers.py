@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from spotproof.errors import SpecError
-from spotproof.lightning._notice import Notice, Woken
+from spotproof.loop.notice import Notice, Woken
 
 
 @pytest.fixture(autouse=True)

@@ -109,6 +109,10 @@ class Notice:
                     restored_by_others[number] = previous
             self._previous.clear()
 
+    def heard(self, source: str) -> None:
+        """Note that the notice *source* came to another process of this training."""
+        self._set(source)
+
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:
             # A loader worker forked from us: its SIGTERM is the order to end, and ignoring it would hang the shutdown.

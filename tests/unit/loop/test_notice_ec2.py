@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from spotproof.lightning._ec2 import Ec2Poller
+from spotproof.loop.ec2 import Ec2Poller
 
 NOTICE = {"action": "terminate", "time": "2026-05-04T08:22:00Z"}
 

@@ -1,0 +1,148 @@
+"""The objects of a training that may hold state which no ``state_dict`` of Lightning's knows.
+
+From the LightningModule, its submodules, the callbacks and the data module, what their attributes lead to: modules and
+metrics in plain lists, gradient scalers, meters of the user's own classes. Data is not walked into.
+"""
+
+import sys
+import sysconfig
+import types
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+import torch
+import torchmetrics
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from spotproof.checkpoint.generators import GENERATORS
+
+__all__ = ["Part", "parts"]
+
+_MAX_DEPTH = 4
+_MAX_PARTS = 10_000
+_MAX_ITEMS = 64
+"""Longer lists and dicts are data, not parts."""
+_NOT_THEIRS = frozenset(
+    {*vars(pl.LightningModule()), *vars(pl.LightningDataModule()), "_hparams", "_hparams_name", "_hparams_initial"}
+    | {"_log_hyperparams", "_metric_attributes", "_param_requires_grad_state", "_trainer", "trainer"}
+) - {"training"}
+_OF_METRICS = frozenset(vars(torchmetrics.MeanMetric())) - {"training"}
+_OF_TRAINERS = frozenset({"accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"})
+_OPAQUE = (
+    Dataset,
+    DataLoader,
+    Sampler,
+    torch.Tensor,
+    PurePath,
+    type,
+    types.ModuleType,
+    types.FunctionType,
+    types.MethodType,
+)
+_LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+
+class Part(NamedTuple):
+    """One object that may hold state."""
+
+    place: str
+    """Says the same thing in every process of the same program."""
+    target: Any
+    only: frozenset[str] | None = None
+    """The attributes that count, if not all of them do."""
+    without: frozenset[str] = frozenset()
+    """Attributes that do not count."""
+    is_plain: bool = False
+    """Whether only numbers, texts and flags count: torch's own modules, whose containers are settings."""
+    is_loose: bool = False
+    """Whether its tensors are in nobody's ``state_dict``."""
+    is_stateful: bool = False
+    """Whether it says by itself what its state is."""
+
+
+def parts(trainer: "pl.Trainer") -> Iterator[Part]:
+    """Yield each of them once, the outer ones first."""
+    walk = _Walk(trainer)
+    yield Part("trainer", trainer, only=_OF_TRAINERS)
+    yield from walk.module("module", trainer.lightning_module, is_loose=False)
+    for index, callback in enumerate(trainer.callbacks):  # type: ignore[attr-defined]
+        kind = type(callback)
+        if kind.state_dict is pl.Callback.state_dict and _package(kind) not in ("lightning", "spotproof"):
+            yield from walk.object(f"callback {index} {kind.__qualname__}", callback, 0)
+    datamodule = trainer.datamodule  # type: ignore[attr-defined]
+    if datamodule is not None:
+        yield from walk.object("datamodule", datamodule, 0)
+
+
+class _Walk:
+    def __init__(self, trainer: "pl.Trainer") -> None:
+        known = [trainer, trainer.strategy, *trainer.loggers, *trainer.optimizers]
+        known += [config.scheduler for config in trainer.lr_scheduler_configs]
+        self._seen = {id(value) for value in known}
+        self._not_to_enter = {id(value) for value in trainer.callbacks}  # type: ignore[attr-defined]
+        theirs = [trainer.lightning_module, trainer.datamodule, *trainer.callbacks]  # type: ignore[attr-defined]
+        self._packages = {_package(type(value)) for value in theirs} - {"lightning", "spotproof", "builtins"}
+        self._num = 0
+
+    def module(self, place: str, root: torch.nn.Module, *, is_loose: bool) -> Iterator[Part]:
+        """Yield *root* and its submodules, then what they lead to."""
+        found = []
+        for name, module in root.named_modules():
+            if id(module) not in self._seen:
+                self._seen.add(id(module))
+                found.append((f"{place}.{name}" if name else place, module))
+        for at, module in found:
+            is_metric = isinstance(module, (torchmetrics.Metric, torchmetrics.MetricCollection))
+            of_metric = _OF_METRICS | frozenset(getattr(module, "_defaults", ()))
+            without = of_metric if is_metric else _NOT_THEIRS
+            is_plain = not is_metric and type(module).__module__.startswith("torch.")
+            yield Part(at, module, without=without, is_plain=is_plain, is_loose=is_loose)
+            if not is_plain and not is_metric:
+                yield from self._held(at, module, without, 0)
+
+    def object(self, place: str, value: Any, depth: int) -> Iterator[Part]:
+        """Yield *value*, an object of the user's, and what it leads to."""
+        self._seen.add(id(value))
+        self._num += 1
+        yield Part(place, value, without=_NOT_THEIRS)
+        yield from self._held(place, value, _NOT_THEIRS, depth)
+
+    def _held(self, place: str, owner: Any, without: frozenset[str], depth: int) -> Iterator[Part]:
+        for name, value in list(vars(owner).items()):
+            if name not in without:
+                yield from self._reached(f"{place}.{name}", value, depth + 1)
+
+    def _reached(self, place: str, value: Any, depth: int) -> Iterator[Part]:
+        if type(value) in (int, float, bool, str, type(None)) or isinstance(value, (*_OPAQUE, *GENERATORS)):
+            return
+        if isinstance(value, (list, tuple, dict)):
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            if len(value) <= _MAX_ITEMS and depth <= _MAX_DEPTH:
+                for key, item in list(items):
+                    yield from self._reached(f"{place}.{key}", item, depth + 1)
+            return
+        if id(value) in self._seen or id(value) in self._not_to_enter or self._num > _MAX_PARTS:
+            return
+        if isinstance(value, torch.nn.Module):
+            yield from self.module(place, value, is_loose=True)
+        elif any(hasattr(value, name) for name in ("__iter__", "__next__", "__getitem__")):
+            return  # data, whose position is not for us to set
+        elif callable(getattr(value, "state_dict", None)) and callable(getattr(value, "load_state_dict", None)):
+            self._seen.add(id(value))
+            if _package(type(value)) not in ("lightning", "spotproof"):
+                yield Part(place, value, only=frozenset(), is_stateful=True)
+        elif hasattr(value, "__dict__") and depth <= _MAX_DEPTH and self._is_theirs(type(value)):
+            yield from self.object(place, value, depth)
+
+    def _is_theirs(self, kind: type) -> bool:
+        """Whether a class is the user's own: a library's objects are not for us to change."""
+        if _package(kind) in self._packages:
+            return True
+        file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+        return file is not None and not file.startswith(_LIBRARIES) and _package(kind) != "spotproof"
+
+
+def _package(kind: type) -> str:
+    return kind.__module__.partition(".")[0]
