@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_rehearse_counter import COUNTER, JOB, SOURCE
+from counter_job import COUNTER, JOB, SOURCE
 
 
 class Shell:
@@ -54,7 +54,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     (shell.folder / "data.txt").write_text("data")
     (shell.folder / "job.yaml").write_text(JOB.format(source=COUNTER).replace("steps: 40", "steps: 400"))
     image = f"counter:latest={COUNTER}:python -m spotproof.container train.py"
-    with shell.start("serve", "--image", image) as server:
+    with shell.start("serve", "--port", "0", "--image", image) as server:
         assert server.stdout is not None
         line = server.stdout.readline()
         try:

@@ -8,50 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-import spotproof
-
-SOURCE = str(Path(spotproof.__file__).parents[1])
-"""Named absolutely: a relative PYTHONPATH means something else in another working directory."""
-COUNTER = Path(__file__).parent / "counter"
-JOB = """\
-name: counter
-image_uri: counter:latest
-role: arn:aws:iam::123456789012:role/Train
-instance_type: ml.m5.large
-use_spot_instances: true
-max_run: 600
-max_wait: 1200
-checkpoint_s3_uri: s3://counter-bucket/run/checkpoints
-output_path: s3://counter-bucket/run/output
-inputs:
-  training: data.txt
-source_dir: {source}
-entrypoint: train.py
-hyperparameters:
-  steps: 40
-"""
-
-
-@pytest.fixture
-def job(tmp_path: Path) -> Path:
-    """A good job.yaml."""
-    path = tmp_path / "job.yaml"
-    path.write_text(JOB.format(source=COUNTER))
-    (tmp_path / "data.txt").write_text("data")
-    return path
-
-
-def rehearse(job: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "spotproof", "rehearse", str(job), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment())
-
-
-def environment() -> dict[str, str]:
-    """AWS settings of the developer's own, which a rehearsal must not use."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    kept["PYTHONPATH"] = SOURCE
-    return {**kept, "AWS_PROFILE": "no-such-profile", "AWS_SESSION_TOKEN": "secret", "COLUMNS": "100"}
+from counter_job import environment, rehearse
 
 
 def test_two_reclaims_end_with_the_same_model(job: Path) -> None:
@@ -78,7 +35,7 @@ def test_two_reclaims_end_with_the_same_model(job: Path) -> None:
 
 def test_mutant_is_found_and_the_report_is_still_printed(job: Path) -> None:
     """A program that resumes at the right step with a wrong state fails with exit 7 and the first difference."""
-    result = rehearse(job, "--reclaim", "step:13", "--set", "mutant=forget")
+    result = rehearse(job, "--reclaim", "step:13", "--set", "mutant=forget", "--set", "mirrored_at=12")
 
     assert result.returncode == 7
     assert "identical: no" in result.stdout
@@ -124,6 +81,11 @@ def test_wrong_requests_start_nothing(job: Path, text: str, arguments: list[str]
     assert "local SageMaker at" not in result.stderr + result.stdout
 
 
+def hears_ctrl_c() -> None:
+    """Undo what a shell does to a test run in the background: it lets all that is started there ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_ending_it_leaves_nothing_behind(job: Path, tmp_path: Path, number: int, code: int) -> None:
     """Ctrl-C (twice) or SIGTERM in the middle of an attempt leaves no process, and no state."""
@@ -132,7 +94,12 @@ def test_ending_it_leaves_nothing_behind(job: Path, tmp_path: Path, number: int,
     command = [sys.executable, "-m", "spotproof", "rehearse", str(job), "--set", "step_seconds=9", "--reclaim", "none"]
     variables = {**environment(), "TMPDIR": str(scratch)}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=variables,
+        preexec_fn=hears_ctrl_c,
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:

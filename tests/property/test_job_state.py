@@ -1,5 +1,6 @@
 """Whatever happens, in whatever order, a job keeps SageMaker's rules."""
 
+import json
 from itertools import pairwise
 
 from hypothesis import settings
@@ -8,15 +9,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from spotproof.contract import STOP_GRACE_SECONDS
 from spotproof.local import events as ev
-from spotproof.local.state import JobRules, JobState
+from spotproof.local.state import JobState
+from spotproof.local.statuses import SERVER_LOST, JobRules
 
 # What may follow what. Written from the documented sequences, not from the code.
 FOLLOWERS = {
     "Starting": {"Downloading", "Stopping"},
-    "Downloading": {"Training", "Interrupted", "Stopping", "Failed"},
+    "Downloading": {"Training", "Interrupted", "Stopping", "Failed", "Starting"},
     "Training": {"Interrupted", "Uploading", "Stopping"},
     "Interrupted": {"Starting", "Stopping"},
-    "Uploading": {"Completed", "Failed", "Stopped", "MaxRuntimeExceeded", "MaxWaitTimeExceeded"},
+    # Interrupted: the server ended, and the results with it.
+    "Uploading": {"Interrupted", "Completed", "Failed", "Stopped", "MaxRuntimeExceeded", "MaxWaitTimeExceeded"},
     "Stopping": {"Uploading", "Stopped", "MaxRuntimeExceeded", "MaxWaitTimeExceeded"},
 }
 PRIMARY = {
@@ -38,8 +41,10 @@ class JobMachine(RuleBasedStateMachine):
         max_run=st.integers(1, 300),
         extra=st.integers(0, 300),
         factor=st.floats(0.01, 1),
+        pending=st.none() | st.integers(1, 300),
+        retries=st.integers(0, 3),
     )
-    def create(self, num_hosts, is_spot, max_run, extra, factor):
+    def create(self, num_hosts, is_spot, max_run, extra, factor, pending, retries):
         self.now = 1000.0
         rules = JobRules(
             num_hosts=num_hosts,
@@ -47,12 +52,16 @@ class JobMachine(RuleBasedStateMachine):
             max_run_seconds=max_run,
             max_wait_seconds=max_run + extra if is_spot else None,
             spot_price_factor=factor,
+            max_pending_seconds=pending,
+            max_retries=retries,
         )
+        self.num_server_ends = self.num_failures = 0
         self.state = JobState(rules, self.now)
         self.live = set()  # attempts with processes
         self.owed = []  # (event, attempt) that the platform owes for actions
         self.deadline_of_terminate = None
         self.discarded = set()
+        self.uploaded = set()
         self.obey(self.state.start())
 
     def obey(self, actions):
@@ -78,13 +87,20 @@ class JobMachine(RuleBasedStateMachine):
 
     def pay(self, index):
         kind, attempt = self.owed.pop(index)
+        if kind is ev.Uploaded:
+            self.uploaded.add(attempt)
         self.send(kind(self.now, attempt))
 
     def send(self, event):
         before = (self.state.status, self.state.attempt, len(self.state.transitions))
         is_late = isinstance(event, ev.AttemptEvent) and event.attempt != self.state.attempt
         was_terminal = self.state.is_terminal
+        stored = json.loads(json.dumps(self.state.to_document()))
+        loaded = JobState.from_document(self.state.rules, stored)
         actions = self.state.handle(event)
+        assert loaded.handle(event) == actions, "what was stored and loaded behaves otherwise"
+        assert loaded == self.state
+        assert loaded.deadline == self.state.deadline
         if is_late or was_terminal:
             assert actions == []
             assert before == (self.state.status, self.state.attempt, len(self.state.transitions))
@@ -130,6 +146,45 @@ class JobMachine(RuleBasedStateMachine):
             return
         self.send(kind(self.now, self.state.attempt, "ClientError: no"))
 
+    @rule()
+    def a_host_cannot_be_made(self):
+        attempt = self.state.attempt
+        is_due = self.state.secondary == "Downloading" and (ev.Prepared, attempt) in self.owed
+        if not is_due or (ev.HostsGone, attempt) in self.owed:
+            return
+        self.owed.remove((ev.Prepared, attempt))
+        self.num_failures += 1
+        self.send(ev.PreparationFailed(self.now, attempt, "InternalServerError: no"))
+
+    @rule()
+    def there_is_no_capacity(self):
+        self.send(ev.CapacityMissing(self.now, self.state.attempt))
+
+    @rule(away=st.floats(0, 60), silent=st.floats(0, 5), has_files=st.booleans(), is_rare=st.booleans())
+    def the_server_ends_and_comes_back(self, away, silent, has_files, is_rare):
+        if is_rare or self.state.is_terminal:
+            return
+        before, attempt = self.state.secondary, self.state.attempt
+        was_kept = self.state.has_kept_files
+        trained = self.state.training_seconds(self.now)
+        self.num_server_ends += 1
+        lost_at = max(self.state.created_at, self.now - silent)
+        self.live.clear()  # all processes are dead
+        self.owed.clear()
+        self.now += away
+        actions = self.state.handle(ev.ServerLost(self.now, lost_at, has_files))
+        uploads = [action for action in actions if isinstance(action, ev.Upload)]
+        if uploads:
+            assert was_kept
+            assert has_files
+            assert self.state.secondary == "Uploading"
+            self.live.add(attempt)
+        self.obey(actions)
+        if before != "Starting" and not self.state.is_terminal and not uploads:
+            assert self.state.attempt == attempt + 1
+        if self.state.training_seconds(self.now) is not None and trained is not None:
+            assert self.state.training_seconds(self.now) <= trained + 1, "time without a server was counted as training"
+
     @rule(is_rare=st.integers(0, 4))
     def the_user_stops(self, is_rare):
         if is_rare:
@@ -141,7 +196,9 @@ class JobMachine(RuleBasedStateMachine):
         statuses = [item.status for item in self.state.transitions]
         assert statuses[0] == "Starting"
         for before, after in pairwise(statuses):
-            assert after in FOLLOWERS[before], statuses
+            # What a program that failed had left is lost with the server: there is nothing to upload.
+            is_lost = (before, after) == ("Training", "Failed") and self.num_server_ends
+            assert after in FOLLOWERS[before] or is_lost, statuses
         last = statuses[-1]
         if last in PRIMARY:
             assert self.state.status == PRIMARY[last]
@@ -169,10 +226,26 @@ class JobMachine(RuleBasedStateMachine):
                 assert billable == training
 
     @invariant()
-    def on_demand_is_never_interrupted(self):
+    def attempts_have_a_cause(self):
+        """An interruption or a retry begins each attempt; on demand, only a server's end interrupts."""
+        interruptions = [item for item in self.state.transitions if item.status == "Interrupted"]
+        # Its message tells of missing capacity later.
+        retries = [
+            now
+            for before, now in pairwise(self.state.transitions)
+            if before.status == "Downloading" and now.status == "Starting"
+        ]
+        assert len(retries) <= self.state.rules.max_retries
         if not self.state.rules.is_spot:
-            assert all(item.status != "Interrupted" for item in self.state.transitions)
-            assert self.state.attempt == 0
+            assert all(item.message == SERVER_LOST for item in interruptions)
+            assert len(interruptions) <= self.num_server_ends
+        assert self.state.attempt in (len(interruptions) + len(retries), len(interruptions) + len(retries) - 1)
+
+    @invariant()
+    def completed_means_uploaded(self):
+        if self.state.status == "Completed":
+            assert self.state.transitions[-2].status == "Uploading"
+            assert self.state.attempt in self.uploaded
 
     @invariant()
     def failures_have_reasons(self):
@@ -195,4 +268,4 @@ class JobMachine(RuleBasedStateMachine):
 
 
 TestJobMachine = JobMachine.TestCase
-TestJobMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestJobMachine.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)

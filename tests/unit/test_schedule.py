@@ -62,6 +62,12 @@ def test_none_reclaims_nothing():
         ("none,step:3", "'none'", "by itself"),
         ("trace:/no/such/file", "/no/such/file", "path to a trace"),
         ("trace:x@speed=0", "speed 0", "@speed=600"),
+        ("trace:x@polarity=yes", "'yes'", "available, unavailable"),
+        ("trace:x@unit=w", "'w'", "ms, s"),
+        ("trace:x@away=3s", "'away'", "@start"),
+        ("step:3@away=x", "'x'", "@away=90s"),
+        ("step:3@away=", "''", "@away=90s"),
+        ("every:9999999999999999s", "not a duration", "every:30s"),
     ],
 )
 def test_a_bad_item_is_named_with_the_remedy(text, named, remedy):
@@ -188,3 +194,108 @@ def test_kinds_can_be_mixed():
     assert not parse_schedule("at:1s").has_steps
     assert replay.due(moment(0, step=1, in_attempt=60)).cause == "every:60s"
     assert replay.due(moment(1, step=5, in_attempt=1)).cause == "step:5"
+
+
+def test_capacity_may_stay_away():
+    """`@away` says how long; without it the platform decides."""
+    replay = parse_schedule("step:5@away=90s,step:6@away=2m@grace=1m,step:7@away=0,step:8").replay(1)
+
+    assert replay.due(moment(0, step=5)) == Reclaim(cause="step:5@away=90s", grace_seconds=0, away_seconds=90)
+    assert replay.due(moment(1, step=6)).away_seconds == 120
+    assert replay.due(moment(2, step=7)).away_seconds == 0
+    assert replay.due(moment(3, step=8)).away_seconds is None
+
+
+def test_a_trace_can_begin_later_and_be_turned_round():
+    """`@start` skips trace time, whatever the speed; `@polarity=unavailable` reads 1 as gone."""
+    schedule = parse_schedule("trace:f@speed=5@start=20s", read=trace([1, 1, 1, 0, 1], gap_seconds=10))
+    assert schedule.replay(1).seconds_to_next(moment(job=0)) == pytest.approx(2)
+
+    turned = parse_schedule("trace:f@polarity=unavailable", read=trace([0, 1, 0], gap_seconds=10))
+    assert turned.replay(1).seconds_to_next(moment(job=0)) == pytest.approx(10)
+    assert turned.replay(1).seconds_to_capacity(10) == pytest.approx(10)
+
+
+def test_a_polarity_that_can_not_be_known_has_to_be_said():
+    """Files with more in their metadata than the gap are the simulators', where 1 may mean preempted."""
+    text = json.dumps({"metadata": {"gap_seconds": 600, "start_time": 3}, "data": [0, 1, 1]})
+    with pytest.raises(SpecError, match=r"start_time.*preempted.*@polarity=available"):
+        parse_schedule("trace:f", read=lambda path: text)
+
+    said = parse_schedule("trace:f@polarity=available", read=lambda path: text)
+    assert said.replay(1).seconds_to_capacity(0) == pytest.approx(600)
+    with pytest.raises(SpecError, match="counts above 1"):
+        parse_schedule("trace:f@polarity=unavailable", read=trace([2, 0]))
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("0,0\n100,0\n100,2\n161,2\n161,1\n200,1", ""),
+        ("0.0,0\n1.6666667,2\n2.6833333,1\n3.3333333,0", "@unit=m"),
+        ("0,0\n100000,2\n161000,1\n200000,1", "@unit=ms"),
+        ("100000,add,a\n100000,add,b\n161000,remove,a\n200000,remove,b", ""),
+        (
+            '[0, "no-op", {"nodes": [], "duration": 100000}]\n'
+            '[100000, "add", {"nodes": ["a", "b"], "duration": 61000}]\n'
+            '[161000, "remove", {"nodes": ["b"], "duration": 39000}]',
+            "",
+        ),
+    ],
+)
+def test_traces_of_other_forms(text, options):
+    """Fleet sizes, fleet logs and segments: nothing for 100 s, two for 61 s, one for 39 s, and so on."""
+    schedule = parse_schedule(f"trace:a@b.csv{options}", read=lambda path: text)
+
+    assert schedule.replay(2).seconds_to_capacity(0) == pytest.approx(100)
+    assert schedule.replay(2).seconds_to_next(moment(job=101)) == pytest.approx(60)
+    assert schedule.replay(1).seconds_to_next(moment(job=101)) == pytest.approx(99)
+    assert schedule.replay(1).seconds_to_capacity(201) == pytest.approx(99)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "why"),
+    [
+        ("0.0,1\n5.98,2", "", "unit of its times"),
+        ("0,1\n60000,2\n180000,1", "", "unit of its times"),
+        ("0,1\n9,2", "@polarity=unavailable", "fleet"),
+        ("9,1\n3,2", "", "do not rise"),
+        ("0,1\n9,-2", "", "'-2' is not a count"),
+        ("0,add,a\n9,kill,a", "", "'kill' is none of"),
+        ("0,add,a", "@unit=s", "milliseconds"),
+        ("0,1\n9", "", "none of the forms"),
+        ("", "", "none of the forms"),
+        ("[0, 1]", "", "line 1: it is not"),
+    ],
+)
+def test_what_a_trace_leaves_open_is_asked_for(text, options, why):
+    """A file that can't be understood for sure is refused, with what would settle it."""
+    with pytest.raises(SpecError, match=why):
+        parse_schedule(f"trace:f{options}", read=lambda path: text)
+
+
+def test_a_constant_trace_holds_for_ever():
+    """One count has no end."""
+    replay = parse_schedule("trace:f", read=lambda path: "0,8").replay(8)
+
+    assert replay.seconds_to_next(moment(job=10**9)) is None
+    assert replay.seconds_to_capacity(10**9) == 0
+
+
+def test_a_replay_goes_on_where_another_was():
+    """With the position of another, a fresh replay gives the reclaims that would have followed there."""
+    schedule = parse_schedule("step:5,at:9s,poisson:60/h@seed=3")
+    one, other = schedule.replay(1), schedule.replay(1)
+    assert one.due(moment(0, step=5)).cause == "step:5"
+    for attempt in (1, 2):
+        assert one.due(moment(attempt, trained=1e6)).cause == "poisson:60/h@seed=3"
+    other.seek(json.loads(json.dumps(one.position())))
+
+    assert other.due(moment(2, since_first=9)) is None, "attempt 2 had its reclaim"
+    assert other.seconds_to_next(moment(3)) == one.seconds_to_next(moment(3))
+    for replay in (one, other):
+        assert replay.due(moment(3, step=5, since_first=9)).cause == "at:9s"
+    for attempt in range(4, 30):
+        assert other.seconds_to_next(moment(attempt, trained=50)) == one.seconds_to_next(moment(attempt, trained=50))
+        assert other.due(moment(attempt, trained=1e6)) is not None
+        assert one.due(moment(attempt, trained=1e6)) is not None

@@ -1,26 +1,34 @@
-"""One attempt of a job: its hosts, its sync agents, and what is taken from them at the end.
+"""One attempt of a job: its hosts and their network, its sync agents, and what is taken from them at the end.
 
 Verbs that touch S3 or wait block, and belong on a thread of their own; ``start``, ``terminate`` and ``kill`` return at
 once.
 """
 
+import logging
+import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from spotproof import contract
-from spotproof.local.artifacts import artifact_url, upload_tree
+from spotproof.local.artifacts import artifact_url, upload_files, upload_tree
+from spotproof.local.fault_desk import AgentFaults, FaultDesk
 from spotproof.local.hosts import Host, HostMode, HostPlan
+from spotproof.local.inputs import fill_channel
+from spotproof.local.limits import CgroupPlace, HostLimits, cgroup_name, make_cgroups
+from spotproof.local.network import INTERFACE, Network, find_machine_interface, plan_network
 from spotproof.local.processes import Registry
 from spotproof.local.removal import remove_tree
 from spotproof.local.request import JobPlan
-from spotproof.local.sync import SyncAgent, download
+from spotproof.local.sync import SyncAgent
 from spotproof.storage._s3 import S3Storage, split_s3_url
 
 __all__ = ["Attempt", "Surroundings"]
 
 _ABANDON_PATIENCE_SECONDS = 10.0
+_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,9 +38,15 @@ class Surroundings:
     jobs_dir: Path
     registry: Registry
     mode: HostMode
+    has_networks: bool = False
+    """Whether hosts can have a network of their own."""
+    limits: HostLimits = field(default_factory=HostLimits)
+    cgroup_places: Sequence[CgroupPlace] = ()
+    """Where the limits can be set."""
     open_bucket: Callable[[str], S3Storage]
-    environment: Mapping[str, str]
-    """How code in a job reaches S3."""
+    read_environment: Callable[[], Mapping[str, str]]
+    """How code in a job reaches S3, as it is now."""
+    faults: FaultDesk
     sync_seconds: float = 0.5
     """Between two looks of the sync agent."""
 
@@ -51,12 +65,14 @@ class Attempt:
         on_exit: Callable[[int, int, str], None],
     ) -> None:
         self.number = number
-        self._plan, self._around, self._environment = plan, around, environment
+        self._plan, self._around = plan, around
         self._directory = around.jobs_dir / plan.name / f"attempt-{number:04d}"
         self._on_output, self._on_exit = on_output, on_exit
         self._is_killed, self._is_prepared = threading.Event(), threading.Event()
+        self._network = self._make_network(environment)
+        self._environment = self._make_environment(environment)
         self._hosts = [self._make_host(index) for index in range(plan.rules.num_hosts)]
-        self._agents: list[SyncAgent] = []
+        self._agents: list[list[SyncAgent]] = [[] for _ in self._hosts]
 
     def prepare(self) -> None:
         """Make the hosts, download inputs, restore checkpoints; the commands wait.
@@ -68,6 +84,9 @@ class Attempt:
         """
         try:
             remove_tree(self._directory)
+            if self._network is not None:
+                self._network.open()
+                self._check_killed()
             for host in self._hosts:
                 host.build()
                 self._fill(host)
@@ -76,25 +95,64 @@ class Attempt:
                 self._check_killed()
         finally:
             if self._is_killed.is_set():
-                for host in self._hosts:
-                    host.kill()
+                self._kill_hosts()
             self._is_prepared.set()
 
     def _fill(self, host: Host) -> None:
         """Bring what comes from S3."""
-        for channel in self._plan.channels:
-            bucket, prefix = split_s3_url(channel.s3_url)
-            target = host.plan.ml_dir / contract.INPUT_DATA_DIR / channel.name
-            download(self._around.open_bucket(bucket), prefix, target, is_abandoned=self._is_killed.is_set)
-        if self._plan.checkpoint_url is not None and self._plan.checkpoint_dir is not None:
-            bucket, prefix = split_s3_url(self._plan.checkpoint_url)
-            folder = host.plan.ml_dir / self._plan.checkpoint_dir
-            storage = self._around.open_bucket(bucket)
-            agent = SyncAgent(folder, storage, prefix, poll_seconds=self._around.sync_seconds)
-            self._agents.append(agent)
-            if self._is_killed.is_set():
-                agent.abandon()
-            agent.restore()
+        plan = self._plan
+        for channel in plan.channels:
+            fill_channel(
+                channel,
+                host.plan.ml_dir / contract.INPUT_DATA_DIR / channel.name,
+                self._around.open_bucket,
+                host=host.plan.index,
+                num_hosts=plan.rules.num_hosts,
+                is_abandoned=self._is_killed.is_set,
+            )
+        checkpoints, _ = self._make_agents(host)
+        if checkpoints is not None:
+            checkpoints.restore()
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether :meth:`prepare` has come to an end here, in this server."""
+        return self._is_prepared.is_set()
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether every host's directory is there."""
+        return all(host.plan.ml_dir.is_dir() for host in self._hosts)
+
+    def find_again(self, since: float) -> None:
+        """Take over what an earlier server's attempt left, instead of :meth:`prepare`; :meth:`upload` is next.
+
+        Args:
+            since: When its commands began, in seconds since 1970.
+        """
+        for host in self._hosts:
+            for agent in self._make_agents(host):
+                if agent is not None:
+                    agent.find_again(since)
+        self._is_prepared.set()
+
+    def _make_agents(self, host: Host) -> tuple[SyncAgent | None, SyncAgent | None]:
+        """Return what mirrors the host's checkpoints, and its TensorBoard files, which are never read back."""
+        plan, index = self._plan, host.plan.index
+        faults = self._around.faults.agent(plan.name, self.number, index)
+        checkpoints = self._make_agent(host, plan.checkpoint_dir, plan.checkpoint_url, faults)
+        return checkpoints, self._make_agent(host, plan.tensorboard_dir, plan.tensorboard_url, AgentFaults.none())
+
+    def _make_agent(self, host: Host, folder: str | None, url: str | None, faults: AgentFaults) -> SyncAgent | None:
+        if folder is None or url is None:
+            return None
+        bucket, prefix = split_s3_url(url)
+        storage, seconds = self._around.open_bucket(bucket), self._around.sync_seconds
+        agent = SyncAgent(host.plan.ml_dir / folder, storage, prefix, poll_seconds=seconds, faults=faults)
+        self._agents[host.plan.index].append(agent)
+        if self._is_killed.is_set():
+            agent.abandon()
+        return agent
 
     def _check_killed(self) -> None:
         if self._is_killed.is_set():
@@ -102,13 +160,15 @@ class Attempt:
 
     def start(self) -> None:
         """Let the commands run, and the agents."""
-        for agent in self._agents:
+        for agent in self._all_agents():
             agent.start()
         for host in self._hosts:
             host.start()
 
     def terminate(self) -> None:
         """SIGTERM to every PID 1."""
+        for agent in self._all_agents():
+            agent.notice()
         for host in self._hosts:
             host.terminate()
 
@@ -116,10 +176,24 @@ class Attempt:
         """SIGKILL everything. Unless *keep_files*, the machines are lost: an upload under way is not completed."""
         self._is_killed.set()
         if not keep_files:
-            for agent in list(self._agents):
+            for agent in self._all_agents():
                 agent.abandon()
+        self._kill_hosts()
+
+    def lose(self, index: int) -> None:
+        """SIGKILL one host, whose machine is lost; the others go on until somebody ends them."""
+        for agent in list(self._agents[index]):
+            agent.abandon()
+        self._hosts[index].kill()
+
+    def _kill_hosts(self) -> None:
         for host in self._hosts:
             host.kill()
+        if self._network is not None:
+            self._network.kill()
+
+    def _all_agents(self) -> list[SyncAgent]:
+        return [agent for agents in self._agents for agent in list(agents)]
 
     def wait_gone(self) -> None:
         """Return when no process is left and no abandoned agent works any more."""
@@ -127,27 +201,33 @@ class Attempt:
         for host in self._hosts:
             if host.is_open:
                 host.is_gone.wait()
+        if self._network is not None and self._network.is_open:
+            self._network.is_gone.wait()
 
     def wait_abandoned(self) -> None:
         """Return when the abandoned agents have let go, or after a patience: a hanging S3 must not hold up the job."""
-        for agent in self._agents:
+        for agent in self._all_agents():
             agent.join(_ABANDON_PATIENCE_SECONDS)
 
     def upload(self, *, has_model: bool) -> None:
-        """Drain the agents, then put model.tar.gz and output.tar.gz to S3.
+        """Drain the agents, then put model and output to S3.
 
         Raises:
             OSError: S3 or the disk failed.
         """
-        for agent in self._agents:
+        plan = self._plan
+        for agent in self._all_agents():
             agent.drain()
-        storage = self._around.open_bucket(split_s3_url(self._plan.output_url)[0])
-        packages = [("output.tar.gz", contract.OUTPUT_DATA_DIR)]
+        storage = self._around.open_bucket(split_s3_url(plan.output_url)[0])
+        packages = [("output.tar.gz", "data/", contract.OUTPUT_DATA_DIR)]
         if has_model:
-            packages.insert(0, ("model.tar.gz", contract.MODEL_DIR))
-        for name, folder in packages:
-            url = artifact_url(self._plan.output_url, self._plan.name, name)
-            upload_tree([host.plan.ml_dir / folder for host in self._hosts], storage, url, self._directory)
+            packages.insert(0, ("model.tar.gz", "model/", contract.MODEL_DIR))
+        for archive, prefix, folder in packages:
+            folders = [host.plan.ml_dir / folder for host in self._hosts]
+            if plan.has_archives:
+                upload_tree(folders, storage, artifact_url(plan.output_url, plan.name, archive), self._directory)
+            else:
+                upload_files(folders, storage, artifact_url(plan.output_url, plan.name, prefix))
 
     def discard(self) -> None:
         """Remove what the attempt left on its hosts; after :meth:`wait_gone`."""
@@ -157,36 +237,78 @@ class Attempt:
         except OSError:  # the next attempt is there already
             pass
 
-    def _make_host(self, index: int) -> Host:
+    def _make_network(self, environment: Mapping[str, str]) -> Network | None:
+        """Return the network that the hosts get: one host alone shares the machine's, unless it is to be isolated."""
+        plan, around = self._plan, self._around
+        num_hosts = plan.rules.num_hosts
+        if num_hosts == 1 and not plan.is_isolated:
+            return None
+        if not around.has_networks:
+            if plan.is_isolated:
+                _log.warning("job %s is NOT isolated from the network: hosts here have none of their own", plan.name)
+            return None
+        return Network(
+            f"{plan.name}/attempt-{self.number}/network",
+            plan_network(num_hosts, environment, is_isolated=plan.is_isolated),
+            around.registry,
+            on_lost=self._kill_hosts,
+        )
+
+    def _make_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return the variables of all hosts; what the request says wins over what the network needs."""
         plan = self._plan
+        given = dict(environment)
+        if plan.is_isolated:  # source: developer guide, "Run training containers in internet-free mode"
+            asked = plan.request.get("Environment", {})
+            given = {name: v for name, v in given.items() if name in asked or not name.startswith(_CREDENTIALS)}
+        if self._network is not None:
+            return {**self._network.plan.environment(), **given}
+        if plan.rules.num_hosts > 1 and self._around.mode == "plain":
+            # The hosts' names are nobody's here, and a port is free for one job only.
+            return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_find_free_port()), **given}
+        return given
+
+    def _make_host(self, index: int) -> Host:
+        plan, around = self._plan, self._around
+        what = f"{plan.name}/attempt-{self.number}/algo-{index + 1}"
+        synced = [folder for folder in (plan.checkpoint_dir, plan.tensorboard_dir) if folder is not None]
+        config_files = _config_files(plan, index, INTERFACE if self._network is not None else find_machine_interface())
         host_plan = HostPlan(
-            mode=self._around.mode,
+            mode=around.mode,
             index=index,
             num_hosts=plan.rules.num_hosts,
             directory=self._directory / f"algo-{index + 1}",
             code_folder=plan.image.folder,
             command=plan.command,
             environment=self._environment,
-            config_files=_config_files(plan, index),
+            config_files=config_files,
             channels=[channel.name for channel in plan.channels],
+            read_only_channels=[channel.name for channel in plan.channels if channel.is_read_only],
+            synced_dirs=synced,
             checkpoint_dir=plan.checkpoint_dir,
+            network=self._network,
+            cgroups=make_cgroups(around.limits, around.cgroup_places, cgroup_name(around.registry.owner, what)),
         )
         if plan.checkpoint_dir is not None:
             # In a plain process /opt/ml is elsewhere, and the file that names the directory has to say where.
-            document = {"LocalPath": str(host_plan.base / plan.checkpoint_dir)}
-            assert isinstance(host_plan.config_files, dict)
-            host_plan.config_files[contract.CHECKPOINT_CONFIG_FILE] = document
+            config_files[contract.CHECKPOINT_CONFIG_FILE] = {"LocalPath": str(host_plan.base / plan.checkpoint_dir)}
         host: Host = Host(
             host_plan,
-            f"{plan.name}/attempt-{self.number}/{host_plan.name}",
-            self._around.registry,
+            what,
+            around.registry,
             on_output=lambda data: self._on_output(index, data),
             on_exit=lambda code: self._on_exit(index, code, host.read_failure()),
         )
         return host
 
 
-def _config_files(plan: JobPlan, index: int) -> dict[str, object]:
+def _find_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _config_files(plan: JobPlan, index: int, interface: str) -> dict[str, object]:
     """Source: resourceconfig.json as jobs print it; keys and order of `hosts` as there (lexicographic)."""
     request = plan.request
     instance_type = request["ResourceConfig"]["InstanceType"]
@@ -201,6 +323,6 @@ def _config_files(plan: JobPlan, index: int) -> dict[str, object]:
             "current_group_name": "homogeneousCluster",
             "hosts": sorted(hosts),
             "instance_groups": [group],
-            "network_interface_name": "eth0",
+            "network_interface_name": interface,
         },
     }

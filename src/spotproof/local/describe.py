@@ -6,21 +6,31 @@ from typing import Any, Final
 from spotproof.local.artifacts import artifact_url
 from spotproof.local.metrics import MetricValue
 from spotproof.local.request import JobPlan
-from spotproof.local.state import JobState, Transition
+from spotproof.local.state import JobState
+from spotproof.local.statuses import Transition
 
 __all__ = ["describe", "summarize"]
 
-_NOT_REPEATED: Final = ("Tags", "TrainingJobName")
+_NOT_REPEATED: Final = ("Tags", "SessionChainingConfig", "TrainingJobName")
+"""Members of the request that the answer does not have. Source: the API model."""
+_DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "AlgorithmSpecification": {"EnableSageMakerMetricsTimeSeries": False},
+    "OutputDataConfig": {"KmsKeyId": "", "CompressionType": "GZIP"},
+    "StoppingCondition": {"MaxRuntimeInSeconds": 86400},
+}
+_CHANNEL_DEFAULTS: Final = {"CompressionType": "None", "RecordWrapperType": "None"}
+"""What the service adds where the request says nothing. Source: descriptions of jobs in public logs and issues."""
 _MAX_FINAL_METRICS: Final = 40
 
 
 def describe(plan: JobPlan, state: JobState, metrics: Sequence[MetricValue], now: float) -> dict[str, Any]:
     """Return the answer of DescribeTrainingJob. Times are seconds since 1970, as on the wire."""
+    model = "model.tar.gz" if plan.has_archives else "model/"
     answer: dict[str, Any] = {
-        **{name: value for name, value in plan.request.items() if name not in _NOT_REPEATED},
+        **_repeat(plan.request),
         "TrainingJobName": plan.name,
         "TrainingJobArn": plan.arn,
-        "ModelArtifacts": {"S3ModelArtifacts": artifact_url(plan.output_url, plan.name, "model.tar.gz")},
+        "ModelArtifacts": {"S3ModelArtifacts": artifact_url(plan.output_url, plan.name, model)},
         "TrainingJobStatus": state.status,
         "SecondaryStatus": state.secondary,
         "SecondaryStatusTransitions": [_transition(item) for item in state.transitions],
@@ -44,6 +54,17 @@ def describe(plan: JobPlan, state: JobState, metrics: Sequence[MetricValue], now
         or None,
     }
     return answer | {name: value for name, value in optional.items() if value is not None}
+
+
+def _repeat(request: Mapping[str, Any]) -> dict[str, Any]:
+    repeated = {
+        name: {**_DEFAULTS[name], **value} if name in _DEFAULTS else value
+        for name, value in request.items()
+        if name not in _NOT_REPEATED
+    }
+    if "InputDataConfig" in request:
+        repeated["InputDataConfig"] = [{**_CHANNEL_DEFAULTS, **channel} for channel in request["InputDataConfig"]]
+    return repeated
 
 
 def summarize(description: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ __all__ = [
     "Action",
     "AttemptEvent",
     "CapacityFound",
+    "CapacityMissing",
     "Discard",
     "Event",
     "HostExited",
@@ -19,6 +20,7 @@ __all__ = [
     "Prepared",
     "ReclaimDue",
     "RequestCapacity",
+    "ServerLost",
     "Start",
     "StopRequested",
     "Terminate",
@@ -47,6 +49,11 @@ class AttemptEvent(Event):
 @dataclass(frozen=True, slots=True)
 class CapacityFound(AttemptEvent):
     """There are instances for the attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityMissing(AttemptEvent):
+    """There are none for now; the attempt waits in the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +112,16 @@ class StopRequested(Event):
 @dataclass(frozen=True, slots=True)
 class TimePassed(Event):
     """The state's deadline may have come."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLost(Event):
+    """The platform itself had ended, and every process with it; it is back, and does what this returns."""
+
+    lost_at: float
+    """When it was last known to live."""
+    has_files: bool
+    """Whether the directories of the attempt's hosts are still as its processes left them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """One host of an attempt: its directory, its world, its process tree.
 
 A host is a directory below the state directory, wiped with its attempt. In a namespace its ``ml`` folder is /opt/ml
-itself, /tmp and /dev/shm are its own, and its name is algo-N; as a plain process it gets the paths through environment
-variables.
+itself, /tmp and /dev/shm are its own, its name is algo-N, and it may have a network of its own; as a plain process it
+gets the paths through environment variables.
 """
 
 import json
@@ -15,16 +15,18 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from spotproof import contract
 from spotproof.errors import EngineError
+from spotproof.local.limits import Cgroup
+from spotproof.local.network import Network, plan_network
 from spotproof.local.processes import Registry, Stage, Supervised
 
-__all__ = ["Host", "HostMode", "HostPlan", "find_namespace_obstacle"]
+__all__ = ["Host", "HostMode", "HostPlan", "find_namespace_obstacle", "find_network_obstacle"]
 
 HostMode = Literal["namespace", "plain"]
 
@@ -53,8 +55,16 @@ class HostPlan:
     config_files: Mapping[str, Any]
     """JSON documents by path below ml."""
     channels: Sequence[str]
+    read_only_channels: Sequence[str] = ()
+    """Those of *channels* that the job can't write to; as a plain process it can."""
+    synced_dirs: Sequence[str] = ()
+    """What is mirrored to S3, below ml."""
     checkpoint_dir: str | None
     """Below ml; None if the job has none."""
+    network: Network | None = None
+    """Open by the time that :meth:`Host.open` is called; None for the machine's own."""
+    cgroups: Sequence[Cgroup] = ()
+    """Made with the host, and gone with it."""
 
     @property
     def name(self) -> str:
@@ -83,7 +93,7 @@ class Host:
         on_exit: Callable[[int], None],
     ) -> None:
         self.plan = plan
-        self._tree = Supervised(what, plan.command, self._stage(), registry, on_output=on_output, on_exit=on_exit)
+        self._tree = Supervised(what, plan.command, registry, on_output=on_output, on_exit=on_exit)
         self.start, self.terminate, self.kill = self._tree.start, self._tree.terminate, self._tree.kill
         self.is_gone = self._tree.is_gone
         self.is_open = False
@@ -91,14 +101,14 @@ class Host:
     def build(self) -> None:
         """Make the directory with everything in it but what comes from S3."""
         ml = self.plan.ml_dir
-        for name in (contract.MODEL_DIR, contract.OUTPUT_DATA_DIR, contract.INPUT_DATA_DIR, self.plan.checkpoint_dir):
-            if name is not None:
-                (ml / name).mkdir(parents=True, exist_ok=True)
+        always = (contract.MODEL_DIR, contract.OUTPUT_DATA_DIR, contract.INPUT_DATA_DIR)
+        for name in (*always, *self.plan.synced_dirs):
+            (ml / name).mkdir(parents=True, exist_ok=True)
         for channel in self.plan.channels:
             (ml / contract.INPUT_DATA_DIR / channel).mkdir(parents=True, exist_ok=True)
-        for name in ("tmp", "home", "scratch"):
+        for name in ("tmp", "home", "scratch", "spare"):
             (self.plan.directory / name).mkdir(exist_ok=True)
-        (self.plan.directory / "hosts").write_text(_hosts_file(self.plan.num_hosts))
+        (self.plan.directory / "hosts").write_text(self._hosts_file())
         for path, document in self.plan.config_files.items():
             target = ml / path
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +127,7 @@ class Host:
             EngineError: It could not be set.
         """
         self.is_open = True
-        self._tree.open()
+        self._tree.open(self._stage())
 
     def read_failure(self) -> str:
         """Return what the job wrote to output/failure; empty if nothing."""
@@ -132,15 +142,27 @@ class Host:
                 return ""
             return file.read(4 * contract.FAILURE_REASON_MAX_CHARS).decode(errors="replace")
 
+    def _hosts_file(self) -> str:
+        network = self.plan.network
+        shared = ["127.0.0.1"] * self.plan.num_hosts
+        addresses = shared if network is None else network.plan.addresses
+        lines = [f"{address} algo-{index + 1}" for index, address in enumerate(addresses)]
+        return "\n".join(["127.0.0.1 localhost", "::1 localhost", *lines, ""])
+
     def _stage(self) -> Stage:
         plan = self.plan
         settings = {
             "ml_dir": str(plan.ml_dir),
             "tmp_dir": str(plan.directory / "tmp"),
             "scratch_dir": str(plan.directory / "scratch"),
+            "spare_dir": str(plan.directory / "spare"),
+            "read_only": [str(plan.ml_dir / contract.INPUT_DATA_DIR / name) for name in plan.read_only_channels],
             "hosts_file": str(plan.directory / "hosts"),
             "hostname": plan.name,
             "keep_paths": _python_paths_below("/tmp"),
+            "network": plan.network.host_settings(plan.index) if plan.network is not None else None,
+            "cgroups": [asdict(cgroup) for cgroup in plan.cgroups],
+            "remove_at_end": [cgroup.folder for cgroup in plan.cgroups],
         }
         return Stage(
             mode=plan.mode, cwd=plan.base / contract.CODE_DIR, environment=self._environment(), settings=settings
@@ -192,8 +214,21 @@ def find_namespace_obstacle() -> str | None:
     """Return why hosts can't have namespaces here; None if they can. Found out by making one."""
     if sys.platform != "linux":
         return f"{sys.platform} has none"
+    # On most machines one look answers both questions.
+    return None if find_network_obstacle() is None else _probe(has_network=False)
+
+
+@lru_cache(maxsize=1)
+def find_network_obstacle() -> str | None:
+    """Return why hosts can't have a network of their own here; None if they can. Found out by making one."""
+    return _probe(has_network=True) if sys.platform == "linux" else f"{sys.platform} has no namespaces"
+
+
+def _probe(*, has_network: bool) -> str | None:
+    """Return why a host can't be made; None if all went well."""
     with tempfile.TemporaryDirectory(prefix="spotproof-probe-") as name:
         folder = Path(name)
+        registry = Registry(folder / "processes", "probe")
         plan = HostPlan(
             mode="namespace",
             index=0,
@@ -204,28 +239,34 @@ def find_namespace_obstacle() -> str | None:
             environment={},
             config_files={},
             channels=[],
-            checkpoint_dir=contract.CHECKPOINT_DIR,
+            checkpoint_dir=None,
         )
+        network = None
+        if has_network:
+            network = Network("probe network", plan_network(1, {}, is_isolated=True), registry, on_lost=lambda: None)
+            plan = replace(plan, network=network)
         codes: list[int] = []
-        host = Host(plan, "probe", Registry(folder / "processes", "probe"), on_output=len, on_exit=codes.append)
+        host = Host(plan, "probe", registry, on_output=len, on_exit=codes.append)
         try:
+            if network is not None:
+                network.open()
             host.build()
             host.open()
         except EngineError as error:
             return error.why.rstrip(".")
-        host.start()
-        host.is_gone.wait(30)
-        host.kill()
-        return None if codes == [0] else "/opt/ml could not be put in place"
+        else:
+            host.start()
+            host.is_gone.wait(30)
+            return None if codes == [0] else "/opt/ml could not be put in place"
+        finally:
+            host.kill()
+            if network is not None:
+                network.kill()
+                network.is_gone.wait(30)
 
 
 def _is_copied(path: Path) -> bool:
     return path.is_symlink() or path.is_dir() or path.is_file()
-
-
-def _hosts_file(num_hosts: int) -> str:
-    names = " ".join(f"algo-{number + 1}" for number in range(num_hosts))
-    return f"127.0.0.1 localhost {names}\n::1 localhost\n"
 
 
 def _python_paths_below(root: str) -> list[str]:

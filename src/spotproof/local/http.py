@@ -1,8 +1,10 @@
-"""HTTP in front of the operations: AWS JSON 1.1 on 127.0.0.1, and two doors of our own.
+"""HTTP in front of everything: one endpoint on 127.0.0.1 for all AWS services that jobs need, and two doors of our own.
 
-    POST /                    X-Amz-Target: SageMaker.<Operation> or Logs_20140328.<Operation>
-    GET  /health              {"status": "ok"}
-    POST /spotproof/reclaim   {"TrainingJobName": …, "GraceSeconds": 0}
+    signed for sagemaker or logs   AWS JSON 1.1, X-Amz-Target: SageMaker.<Operation> or Logs_20140328.<Operation>
+    signed for sts or iam          the query protocol
+    signed for s3, or a path       goes on to the S3 server
+    GET  /health                   {"status": "ok"}
+    POST /spotproof/reclaim        and /spotproof/faults: see ``controls``
 
 Programs on this machine may use it; web pages opened on it may not: a foreign Host or Origin is refused, so that
 neither a form nor a rebound DNS name can start a job.
@@ -10,96 +12,116 @@ neither a form nor a rebound DNS name can start a job.
 
 import json
 import logging
-import re
 import uuid
 from collections.abc import Callable, Iterable
+from io import BytesIO
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
 from spotproof.errors import EngineError
-from spotproof.local.api import Api, LogsApi
+from spotproof.local.api import Api
+from spotproof.local.controls import Controls
+from spotproof.local.identity import Identity, query_error
+from spotproof.local.logs_api import LogsApi
+from spotproof.local.routing import find_region, find_service
+from spotproof.local.s3proxy import ENVIRON_HEADERS
 from spotproof.local.wire import (
-    ResourceInUse,
     SerializationException,
     UnknownOperationException,
-    ValidationException,
     WireError,
 )
-from spotproof.schedule import MAX_GRACE_SECONDS
 
 __all__ = ["Application", "open_server"]
 
 _MAX_BODY_BYTES: Final = 2 * 1024 * 1024
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _JSON: Final = "application/x-amz-json-1.1"
-_DEFAULT_REGION: Final = "us-east-1"
+_FORM: Final = "application/x-www-form-urlencoded"
+_SILENT: Final = ("StopTrainingJob", "DeleteTrainingJob")
+"""Operations whose answer has no body, not even an empty object. Source: the API model."""
+_TARGETS: Final = {"sagemaker": "SageMaker", "logs": "Logs_20140328"}
 _log = logging.getLogger(__name__)
 
 
 class Application:
-    """The WSGI application of one platform."""
+    """The WSGI application of one platform.
 
-    def __init__(self, api: Api, logs: LogsApi) -> None:
-        self._api = api
+    Args:
+        api: SageMaker.
+        logs: CloudWatch Logs.
+        identity: STS and IAM.
+        controls: Our own doors.
+        s3: What passes requests on to the S3 server.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        logs: LogsApi,
+        identity: Identity,
+        controls: Controls,
+        s3: Callable[..., Iterable[bytes]],
+    ) -> None:
+        self._identity, self._controls, self._s3 = identity, controls, s3
         self._services: dict[str, Callable[[str, Any, str], dict[str, Any]]] = {
-            "SageMaker": api.call,
-            "Logs_20140328": logs.call,
+            "sagemaker": api.call,
+            "logs": logs.call,
         }
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         request = Request(environ)
+        answer: Callable[..., Iterable[bytes]]
         try:
-            response = self._answer(request)
+            answer = self._answer(request)
         except WireError as error:
-            response = _json_response({"__type": error.code, "message": error.message}, error.status)
+            answer = _json_response({"__type": error.code, "message": error.message}, error.status)
         except HTTPException as error:  # a body longer or shorter than announced, and the like
-            response = _json_response({"__type": "BadRequest", "message": error.description}, error.code or 400)
+            answer = _json_response({"__type": "BadRequest", "message": error.description}, error.code or 400)
         except Exception:  # our bug: the client must get an answer, and the log the traceback
             _log.exception("%s %s failed", request.method, request.headers.get("X-Amz-Target", request.path))
-            response = _json_response({"__type": "InternalFailure", "message": "See the platform's log."}, 500)
-        return response(environ, start_response)
+            answer = _json_response({"__type": "InternalFailure", "message": "See the platform's log."}, 500)
+        return answer(environ, start_response)
 
-    def _answer(self, request: Request) -> Response:
+    def _answer(self, request: Request) -> Callable[..., Iterable[bytes]]:
+        """Return what answers the request: a response, or the way to the S3 server."""
         if not _is_from_here(request):
             return _json_response(
                 {"__type": "AccessDeniedException", "message": "Only for programs on this machine."}, 403
             )
+        if "Authorization" not in request.headers:  # a signed path is one of S3
+            request.max_content_length = _MAX_BODY_BYTES
+            route = (request.method, request.path)
+            if route == ("GET", "/health"):
+                return _json_response({"status": "ok"})
+            if route == ("POST", "/spotproof/reclaim"):
+                return _json_response(self._controls.reclaim(_read_own(request)))
+            if route == ("POST", "/spotproof/faults"):
+                return _json_response(self._controls.change_faults(_read_own(request)))
+        form = _read_form(request) if request.path == "/" else {}
+        service = find_service(request.method, request.path, dict(request.headers), request.args, form)
+        if service == "s3":
+            return self._s3
         request.max_content_length = _MAX_BODY_BYTES
-        route = (request.method, request.path)
-        if route == ("GET", "/health"):
-            return _json_response({"status": "ok"})
-        if route == ("POST", "/spotproof/reclaim"):
-            return self._reclaim(request)
-        if route == ("POST", "/"):
-            service, _, operation = request.headers.get("X-Amz-Target", "").partition(".")
-            if service not in self._services:
-                raise UnknownOperationException("The local platform answers SageMaker and CloudWatch Logs only.")
-            answer = self._services[service](operation, _read_json(request), _region(request))
-            return _json_response(answer) if answer or operation != "StopTrainingJob" else Response(content_type=_JSON)
-        return _json_response({"__type": "UnknownOperationException", "message": "There is nothing here."}, 404)
-
-    def _reclaim(self, request: Request) -> Response:
-        if request.mimetype != "application/json":
-            raise SerializationException("Send Content-Type: application/json.")
-        body = _read_json(request)
-        name = body.get("TrainingJobName") if isinstance(body, dict) else None
-        if not isinstance(name, str):
-            raise ValidationException('Send {"TrainingJobName": "…"}.')
-        grace = body.get("GraceSeconds", 0)
-        if isinstance(grace, bool) or not isinstance(grace, (int, float)) or not 0 <= grace <= MAX_GRACE_SECONDS:
-            raise ValidationException(f"GraceSeconds must be a number from 0 to {MAX_GRACE_SECONDS}.")
-        job = self._api.find(name)
-        attempt = job.reclaim(grace)
-        if attempt is None:
-            reason = (
-                f"it is in status {job.describe()['SecondaryStatus']}" if job.plan.rules.is_spot else "it is on demand"
-            )
-            raise ResourceInUse(f"Job {name} has no capacity to take: {reason}.")
-        return _json_response({"TrainingJobName": name, "Attempt": attempt})
+        if service in ("sts", "iam"):
+            # The body has been read, and moto reads it again.
+            environ = {**request.environ, "wsgi.input": BytesIO(request.get_data())}
+            return self._identity.answer(service, environ, form or request.args)
+        if service in self._services:
+            prefix, _, operation = request.headers.get("X-Amz-Target", "").partition(".")
+            if prefix != _TARGETS[service]:
+                raise UnknownOperationException(f"The local platform answers operations of {_TARGETS[service]} only.")
+            region = find_region(dict(request.headers), request.args)
+            answer = self._services[service](operation, _read_json(request), region)
+            return Response(content_type=_JSON) if operation in _SILENT and not answer else _json_response(answer)
+        what = f"not {service}" if service else "and this request is signed for none of them"
+        message = f"The local platform answers for sagemaker, logs, sts, iam and s3, {what}."
+        if "Action" in form or "Action" in request.args:
+            return query_error(service or "", "InvalidAction", message)
+        raise UnknownOperationException(message)
 
 
 def _is_from_here(request: Request) -> bool:
@@ -110,6 +132,13 @@ def _is_from_here(request: Request) -> bool:
     except ValueError:
         return False
     return host in _LOOPBACK and origin_host in _LOOPBACK
+
+
+def _read_own(request: Request) -> Any:
+    """Return what one of our own doors was sent. A form on a web page can't say that it sends JSON."""
+    if request.mimetype != "application/json":
+        raise SerializationException("Send Content-Type: application/json.")
+    return _read_json(request)
 
 
 def _read_json(request: Request) -> Any:
@@ -123,10 +152,12 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
-def _region(request: Request) -> str:
-    """Return the region that the request was signed for."""
-    match = re.search(r"Credential=[^/]*/\d+/([a-z0-9-]{1,32})/", request.headers.get("Authorization", ""))
-    return match[1] if match else _DEFAULT_REGION
+def _read_form(request: Request) -> dict[str, str]:
+    """Return the fields of a form, as the query protocol sends it; empty if the body is something else."""
+    if request.mimetype != _FORM:
+        return {}
+    request.max_content_length = _MAX_BODY_BYTES
+    return dict(parse_qsl(request.get_data().decode(errors="replace"), keep_blank_values=True))
 
 
 def _json_response(document: dict[str, Any], status: int = 200) -> Response:
@@ -134,21 +165,25 @@ def _json_response(document: dict[str, Any], status: int = 200) -> Response:
     return Response(json.dumps(document), status, headers, content_type=_JSON)
 
 
-class _QuietHandler(WSGIRequestHandler):
-    """Requests go to our log at debug level, not to stderr."""
+class _Handler(WSGIRequestHandler):
+    """Requests go to our log at debug level, not to stderr; their headers stay as they were sent."""
+
+    def make_environ(self) -> dict[str, Any]:
+        # WSGI's own form loses names with an underscore, which S3's metadata has and signatures cover.
+        return {**super().make_environ(), ENVIRON_HEADERS: self.headers.items()}
 
     def log(self, type: str, message: str, *args: Any) -> None:
         _log.debug(message, *args)
 
 
-def open_server(port: int, application: Application) -> BaseWSGIServer:
+def open_server(port: int, application: Callable[..., Iterable[bytes]]) -> BaseWSGIServer:
     """Return a threaded server that listens on 127.0.0.1; *port* 0 takes a free one.
 
     Raises:
         EngineError: The port is taken, or may not be used.
     """
     try:
-        return make_server("127.0.0.1", port, application, threaded=True, request_handler=_QuietHandler)
+        return make_server("127.0.0.1", port, application, threaded=True, request_handler=_Handler)
     except OSError as error:
         raise _port_error(port, error) from error
     except SystemExit as error:  # werkzeug's own way to say that the port is taken

@@ -4,15 +4,18 @@ A line is ``<milliseconds since 1970> <message>``. Times never go back within a 
 came since a time miss nothing.
 """
 
+import heapq
 import io
+import os
 import re
 import threading
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["LOG_GROUP", "LogReader", "LogWriter"]
+__all__ = ["LOG_GROUP", "LogReader", "LogWriter", "Place", "read_lines_since"]
 
 LOG_GROUP: Final = "/aws/sagemaker/TrainingJobs"
 _MAX_LINE_BYTES: Final = 256 * 1024
@@ -20,6 +23,10 @@ _MAX_LINE_BYTES: Final = 256 * 1024
 _MAX_PAGE_BYTES: Final = 1024 * 1024
 _MAX_PAGE_EVENTS: Final = 10000
 _SUFFIX: Final = ".log"
+Place = tuple[int, str, int]
+"""Of an event among those of all streams: milliseconds, stream, byte offset. In this order they are found."""
+_MAX_READ_AGAIN_BYTES: Final = 16 * 1024 * 1024
+"""Of each log, when a server comes back: the last value of each metric stands near its end."""
 
 
 class LogWriter:
@@ -27,7 +34,11 @@ class LogWriter:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab", buffering=0)
+        self._file = path.open("a+b", buffering=0)
+        if self._file.seek(0, os.SEEK_END) > 0:
+            self._file.seek(-1, os.SEEK_END)
+            if self._file.read(1) != b"\n":  # a server was killed while it wrote a line
+                self._file.write(b"\n")
         self._rest = b""
         self._last_ms = 0
         self._lock = threading.Lock()
@@ -93,9 +104,15 @@ class LogReader:
             raise ValueError(f"{stream!r} is not a stream.")
         return self._folder / (stream + _SUFFIX)
 
+    def has_streams(self) -> bool:
+        """Return whether any job has written a line."""
+        return next(self._folder.glob(f"*/*{_SUFFIX}"), None) is not None
+
     def streams(self, prefix: str = "") -> list[str]:
         """Return the names of all streams that begin with *prefix*, sorted."""
-        paths = self._folder.glob(f"*/*{_SUFFIX}")
+        job, slash, _ = prefix.partition("/")
+        is_one_job = bool(slash) and re.fullmatch(r"[A-Za-z0-9\-]{1,64}", job) is not None
+        paths = self._folder.glob(f"{job if is_one_job else '*'}/*{_SUFFIX}")
         names = [path.relative_to(self._folder).as_posix()[: -len(_SUFFIX)] for path in paths]
         return sorted(name for name in names if name.startswith(prefix))
 
@@ -145,6 +162,40 @@ class LogReader:
             "nextBackwardToken": f"b/{first:020d}",
         }
 
+    def search(
+        self,
+        streams: Iterable[str],
+        is_wanted: Callable[[str], bool],
+        *,
+        start_ms: int = 0,
+        end_ms: int | None = None,
+        after: Place | None = None,
+        limit: int,
+    ) -> list[tuple[Place, dict[str, Any]]]:
+        """Return the first *limit* events behind *after*, as FilterLogEvents does: by time, both ends inclusive.
+
+        Each comes with its place, from which the next search goes on. Memory is bounded by *limit*.
+        """
+        found = (
+            ((line.at_ms, stream, line.start), line.message)
+            for stream in streams
+            for line in _read_forward(self.path(stream), 0)
+            if line.at_ms >= start_ms and (end_ms is None or line.at_ms <= end_ms) and is_wanted(line.message)
+        )
+        first = heapq.nsmallest(limit, (item for item in found if after is None or item[0] > after))
+        return [(place, _found_event(*place, message)) for place, message in first]
+
+
+def _found_event(at_ms: int, stream: str, offset: int, message: str) -> dict[str, Any]:
+    identity = f"{at_ms:020d}{zlib.crc32(stream.encode()):010d}{offset:026d}"
+    return {
+        "logStreamName": stream,
+        "timestamp": at_ms,
+        "message": message,
+        "ingestionTime": at_ms,
+        "eventId": identity,
+    }
+
 
 class _Page:
     """The lines of one answer."""
@@ -178,9 +229,9 @@ def _read_forward(path: Path, offset: int) -> Iterator[_Line]:
         yield from _parse_lines(file, offset)
 
 
-def _read_backward(path: Path, offset: int) -> list[_Line]:
-    """Return the lines of the last two pages' worth of bytes before *offset*."""
-    start = max(0, offset - 2 * _MAX_PAGE_BYTES)
+def _read_backward(path: Path, offset: int, num_bytes: int = 2 * _MAX_PAGE_BYTES) -> list[_Line]:
+    """Return the lines of the last *num_bytes*, two pages' worth, before *offset*."""
+    start = max(0, offset - num_bytes)
     with path.open("rb") as file:
         file.seek(start)
         if start > 0:
@@ -197,6 +248,14 @@ def _parse_lines(raws: Iterable[bytes], start: int) -> Iterator[_Line]:
         if space and at.isdigit():
             yield _Line(start, start + len(raw), int(at), message)
         start += len(raw)
+
+
+def read_lines_since(paths: Sequence[Path], since: float) -> Iterator[tuple[float, str]]:
+    """Yield the time and text of the lines of several streams from *since* on, in the order of their times."""
+    ends = [_read_backward(path, path.stat().st_size, _MAX_READ_AGAIN_BYTES) for path in paths if path.exists()]
+    for line in heapq.merge(*ends, key=lambda line: line.at_ms):
+        if line.at_ms >= int(since * 1000):
+            yield line.at_ms / 1000, line.message
 
 
 def _first_and_last(path: Path) -> tuple[int | None, int | None]:

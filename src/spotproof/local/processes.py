@@ -6,6 +6,7 @@ and on Linux by a mark in the environment.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -23,7 +24,7 @@ from typing import Any, Final, Literal
 
 from spotproof.errors import EngineError
 
-__all__ = ["ENV_MARK", "Registry", "Stage", "Supervised", "owner_id", "process_start_time"]
+__all__ = ["ENV_MARK", "Registry", "Stage", "Supervised", "owner_id", "process_start_time", "remove_leaves"]
 
 ENV_MARK: Final = "SPOTPROOF_LOCAL_HOST"
 """Set in every process tree, to ``<state directory id>/<what>``."""
@@ -80,7 +81,8 @@ class Registry:
 
     def end_leftovers(self) -> list[str]:
         """End what an earlier, killed server left; return what it was. Only for a server that owns the directory."""
-        ended = []
+        ended: list[str] = []
+        leaves: list[str] = []
         for path in self._folder.glob("*.json"):
             try:
                 record = json.loads(path.read_text())
@@ -95,11 +97,11 @@ class Registry:
             if _is_same(pid, start_time):
                 _kill(pid)
                 ended.append(what)
-            for left in map(Path, record.get("leaves", ())):
-                with contextlib.suppress(OSError):
-                    left.unlink(missing_ok=True)
+            leaves += record.get("leaves", ())
             path.unlink(missing_ok=True)
-        return ended + self.end_marked()
+        ended += self.end_marked()
+        remove_leaves(leaves)
+        return ended
 
     def end_marked(self, what: str = "") -> list[str]:
         """Kill whatever carries the mark of *what*, or any of ours: orphans of a supervisor that was killed."""
@@ -116,6 +118,19 @@ class Registry:
                 _kill(int(folder.name))
                 ended.append(found[0].decode(errors="replace").partition("/")[2])
         return ended
+
+
+def remove_leaves(paths: Sequence[str]) -> None:
+    """Remove what a process tree leaves: files, and control groups, which the kernel gives up once they are empty."""
+    for path in map(Path, paths):
+        deadline = time.monotonic() + _LEFTOVER_PATIENCE_SECONDS
+        while path.exists():
+            try:
+                path.rmdir() if path.is_dir() else path.unlink()
+            except OSError as error:
+                if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                    break
+                time.sleep(0.01)
 
 
 def _is_same(pid: int, start_time: str) -> bool:
@@ -145,7 +160,6 @@ class Supervised:
         self,
         what: str,
         command: Sequence[str],
-        stage: Stage,
         registry: Registry,
         *,
         on_output: Callable[[bytes], object],
@@ -154,19 +168,20 @@ class Supervised:
         self.what = what
         self.is_gone = threading.Event()
         self.exit_code: int | None = None
-        self._command, self._stage, self._registry = list(command), stage, registry
+        self._command, self._registry = list(command), registry
         self._on_output, self._on_exit = on_output, on_exit
         self._ready = threading.Event()
         self._error: str | None = None
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._leaves: Sequence[str] = ()
 
     @property
     def pid(self) -> int | None:
         """The supervisor's process id."""
         return self._process.pid if self._process is not None else None
 
-    def open(self) -> None:
+    def open(self, stage: Stage) -> None:
         """Set the stage and return once the command only waits for the word.
 
         Raises:
@@ -174,11 +189,11 @@ class Supervised:
         """
         report_read, report_write = os.pipe()
         config = {
-            "mode": self._stage.mode,
+            "mode": stage.mode,
             "command": self._command,
-            "cwd": str(self._stage.cwd),
-            "environment": {**self._stage.environment, ENV_MARK: f"{self._registry.owner}/{self.what}"},
-            **self._stage.settings,
+            "cwd": str(stage.cwd),
+            "environment": {**stage.environment, ENV_MARK: f"{self._registry.owner}/{self.what}"},
+            **stage.settings,
         }
         script = Path(__file__).with_name("_supervisor.py")
         try:
@@ -199,7 +214,8 @@ class Supervised:
             raise EngineError(f"{self.what} could not be started:", why=f"{error}.") from error
         finally:
             os.close(report_write)
-        self._registry.add(process.pid, self.what, self._stage.settings.get("remove_at_end", ()))
+        self._leaves = stage.settings.get("remove_at_end", ())
+        self._registry.add(process.pid, self.what, self._leaves)
         with self._lock:  # the first line is the configuration, even if a kill comes at this very moment
             self._process = process
             self._write(json.dumps(config).encode() + b"\n")
@@ -264,6 +280,7 @@ class Supervised:
         with self._lock, contextlib.suppress(OSError):
             if process.stdin is not None:
                 process.stdin.close()
+        remove_leaves(self._leaves)  # what a supervisor that was killed could not
         self._registry.remove(process.pid)
         if self.exit_code is None:
             self._error = self._error or f"its supervisor ended with code {process.returncode}"

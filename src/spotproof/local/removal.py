@@ -20,7 +20,8 @@ def remove_tree(path: Path) -> None:
             return
         try:
             os.chmod(os.path.dirname(name), 0o700)
-            os.chmod(name, 0o700)
+            if not os.path.islink(name):  # a link of the job's leads anywhere
+                os.chmod(name, 0o700)
             function(name)
         except OSError as error:
             _log.warning("%s could not be removed: %s", name, error)

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import random
-import secrets
 import shutil
 import socket
 import sys
@@ -13,7 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Final
 
+import urllib3
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
 from spotproof.errors import EngineError
+from spotproof.local.keys import Keys
 from spotproof.local.processes import Registry, Stage, Supervised
 from spotproof.local.removal import remove_tree
 from spotproof.storage._s3 import S3Storage
@@ -48,14 +53,13 @@ def find_weed() -> Path:
 class S3Server:
     """SeaweedFS over one directory. What it has acknowledged survives its SIGKILL, so that is how it is stopped."""
 
-    def __init__(self, folder: Path, registry: Registry) -> None:
-        self._folder, self._registry = folder, registry
+    def __init__(self, folder: Path, registry: Registry, keys: Keys) -> None:
+        self._folder, self._registry, self._keys = folder, registry, keys
+        self.access_key, self.secret_key = keys.access, keys.secret
         self._process: Supervised | None = None
         self._log_path = folder / "weed.log"
         self._log: IO[bytes] | None = None
         self.port = 0
-        self.access_key = "spotproof"
-        self.secret_key = ""
 
     @property
     def url(self) -> str:
@@ -69,7 +73,6 @@ class S3Server:
         """
         weed = find_weed()
         self._folder.mkdir(parents=True, exist_ok=True)
-        self.secret_key = _read_or_make_secret(self._folder / "secret")
         for attempt in range(_PORT_TRIES):
             base = _find_ports()
             if self._try(weed, base):
@@ -101,8 +104,7 @@ class S3Server:
             "-webdav=false",
         ]
         environment = {
-            "AWS_ACCESS_KEY_ID": self.access_key,
-            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            **self._keys.environment(),
             "HOME": str(data),
             "TMPDIR": str(scratch),  # its own log files, beside what it prints
             "PATH": os.defpath,
@@ -113,12 +115,11 @@ class S3Server:
         self._process = Supervised(
             "s3",
             command,
-            Stage(cwd=data, environment=environment, settings={"remove_at_end": _sockets(ports)}),
             self._registry,
             on_output=log.write,
             on_exit=lambda code: _log.debug("SeaweedFS ended with code %d", code),
         )
-        self._process.open()
+        self._process.open(Stage(cwd=data, environment=environment, settings={"remove_at_end": _sockets(ports)}))
         self._process.start()
         return self._answers()
 
@@ -143,13 +144,22 @@ class S3Server:
         """Return *bucket* as a storage."""
         return S3Storage(bucket, environment=self.environment())
 
+    def make_bucket(self, name: str) -> None:
+        """Make a bucket if there is none of that name.
+
+        Raises:
+            EngineError: The server refused.
+        """
+        url = f"{self.url}/{name}"
+        request = AWSRequest("PUT", url, data=b"")
+        S3SigV4Auth(Credentials(self._keys.access, self._keys.secret), "s3", "us-east-1").add_auth(request)
+        answer = urllib3.request("PUT", url, headers=dict(request.headers), body=b"", timeout=30)
+        if answer.status not in (200, 409):
+            raise EngineError(f"The S3 server did not make bucket {name}:", why=f"it answered {answer.status}.")
+
     def environment(self) -> dict[str, str]:
         """Return what a client needs to reach it."""
-        return {
-            "AWS_ENDPOINT_URL_S3": self.url,
-            "AWS_ACCESS_KEY_ID": self.access_key,
-            "AWS_SECRET_ACCESS_KEY": self.secret_key,
-        }
+        return {"AWS_ENDPOINT_URL_S3": self.url, **self._keys.environment()}
 
     def close(self) -> None:
         """Kill the server; nothing it acknowledged is lost. Harmless when it does not run."""
@@ -159,17 +169,6 @@ class S3Server:
             self._process = None
         if self._log is not None:
             self._log.close()
-
-
-def _read_or_make_secret(path: Path) -> str:
-    if not path.exists():
-        staged = path.with_name("secret.staged")
-        staged.unlink(missing_ok=True)
-        fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(fd, "w") as file:
-            file.write(secrets.token_hex(16))
-        staged.replace(path)
-    return path.read_text()
 
 
 def _find_ports() -> int:

@@ -2,6 +2,7 @@
 
     Starting → Downloading → Training → [Interrupted → Starting → Downloading → Training]* → Uploading
     → Completed or Failed;
+    Downloading → Starting, where RetryStrategy allows another try;
     any of them → Stopping → [Uploading] → Stopped (secondary: Stopped, MaxRuntimeExceeded or MaxWaitTimeExceeded)
 
 Source: SageMaker developer guide, "Managed Spot Training in Amazon SageMaker", its list of status sequences; the API
@@ -9,55 +10,25 @@ model (TrainingJobStatus, SecondaryStatusTransitions, TrainingTimeInSeconds, Bil
 """
 
 import math
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from spotproof.contract import FAILURE_REASON_MAX_CHARS, STOP_GRACE_SECONDS, JobStatus, SecondaryStatus
 from spotproof.local import events as ev
 from spotproof.local.events import Action, Event
+from spotproof.local.statuses import (
+    MESSAGES,
+    NO_CAPACITY,
+    RELAUNCHING,
+    REPLACING,
+    SERVER_LOST,
+    TOO_LONG_PENDING,
+    JobRules,
+    Transition,
+)
 
-__all__ = ["JobRules", "JobState", "Transition"]
-
-_MESSAGES: Final[dict[SecondaryStatus, str]] = {
-    "Starting": "Starting the training job",
-    "Downloading": "Downloading input data",
-    "Training": "Training image download completed. Training in progress.",
-    "Uploading": "Uploading generated training model",
-    "Interrupted": "Training job interrupted: the Spot capacity was reclaimed",
-    "Stopping": "Stopping the training job",
-    "Stopped": "Training job stopped",
-    "MaxRuntimeExceeded": "Training job runtime exceeded MaxRuntimeInSeconds",
-    "MaxWaitTimeExceeded": "Training job wait time exceeded MaxWaitTimeInSeconds",
-    "Completed": "Training job completed",
-    "Failed": "Training job failed",
-}
-"""Source: job logs quoted in issues of aws/amazon-sagemaker-examples; the words for Interrupted, Stopped and the two
-limits are ours: no source for them was found."""
-_RESTARTING: Final = "Launching requested ML instances"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JobRules:
-    """What of a request the state machine needs."""
-
-    num_hosts: int
-    is_spot: bool
-    max_run_seconds: float
-    """Running time of all attempts together."""
-    max_wait_seconds: float | None
-    """Since creation, waiting and running; None on demand."""
-    spot_price_factor: float = 0.3
-    """Billable seconds of a spot job for one training second."""
-
-
-@dataclass(slots=True)
-class Transition:
-    """One entry of SecondaryStatusTransitions."""
-
-    status: SecondaryStatus
-    start_at: float
-    message: str
-    end_at: float | None = None
+__all__ = ["JobState"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +40,8 @@ class _Ending:
     failure_reason: str | None = None
     has_model: bool = True
     """Whether model.tar.gz is made of what the attempt left."""
+    message: str | None = None
+    """In place of the status's own."""
 
 
 @dataclass(slots=True)
@@ -99,6 +72,49 @@ class JobState:
     _kill_at: float | None = None
     """End of the grace that SIGTERM began."""
     _ending: _Ending | None = None
+    _num_retries: int = 0
+    _is_retrying: bool = False
+    """Between a failure that is tried again and HostsGone."""
+
+    def to_document(self) -> dict[str, Any]:
+        """Return all of it but the rules, as JSON can hold it."""
+        return {
+            "created_at": self.created_at,
+            "status": self.status,
+            "transitions": [[item.status, item.start_at, item.message, item.end_at] for item in self.transitions],
+            "attempt": self.attempt,
+            "failure_reason": self.failure_reason,
+            "training_start_at": self.training_start_at,
+            "training_end_at": self.training_end_at,
+            "modified_at": self.modified_at,
+            "ended_seconds": self._ended_seconds,
+            "running_since": self._running_since,
+            "hosts_left": sorted(self._hosts_left),
+            "is_clearing": self._is_clearing,
+            "is_reclaimed": self._is_reclaimed,
+            "kill_at": self._kill_at,
+            "ending": asdict(self._ending) if self._ending is not None else None,
+            "num_retries": self._num_retries,
+            "is_retrying": self._is_retrying,
+        }
+
+    @classmethod
+    def from_document(cls, rules: JobRules, document: Mapping[str, Any]) -> "JobState":
+        """Return the state that :meth:`to_document` gave.
+
+        Raises:
+            KeyError, TypeError: It is not one.
+        """
+        state = cls(rules, document["created_at"])
+        for name in ("status", "attempt", "failure_reason", "training_start_at", "training_end_at", "modified_at"):
+            setattr(state, name, document[name])
+        for name in ("ended_seconds", "running_since", "is_clearing", "is_reclaimed", "kill_at"):
+            setattr(state, f"_{name}", document[name])
+        state.transitions = [Transition(*item) for item in document["transitions"]]
+        state._hosts_left = set(document["hosts_left"])
+        state._ending = _Ending(**document["ending"]) if document["ending"] is not None else None
+        state._num_retries, state._is_retrying = document["num_retries"], document["is_retrying"]
+        return state
 
     def start(self) -> list[Action]:
         """Begin; call once, before any event."""
@@ -129,7 +145,20 @@ class JobState:
                 deadlines.append(self._running_since + self._max_run_left)
             if self.rules.max_wait_seconds is not None:
                 deadlines.append(self.created_at + self.rules.max_wait_seconds)
+            if self._pending_until is not None:
+                deadlines.append(self._pending_until)
         return min(deadlines, default=None)
+
+    @property
+    def has_kept_files(self) -> bool:
+        """Whether what the attempt's hosts hold is still to be uploaded, so that it must outlive the server."""
+        return not self.is_terminal and self._ending is not None and not self._is_reclaimed and self._has_trained()
+
+    @property
+    def _pending_until(self) -> float | None:
+        if self.rules.max_pending_seconds is None or self.training_start_at is not None:
+            return None
+        return self.created_at + self.rules.max_pending_seconds
 
     @property
     def _max_run_left(self) -> float:
@@ -156,6 +185,8 @@ class JobState:
         match event:
             case ev.CapacityFound():
                 return self._on_capacity(event.at)
+            case ev.CapacityMissing():
+                return self._on_no_capacity(event.at)
             case ev.Prepared():
                 return self._on_prepared(event.at)
             case ev.PreparationFailed():
@@ -174,13 +205,15 @@ class JobState:
                 return self._on_stop(event.at, _Ending(status="Stopped", secondary="Stopped"))
             case ev.TimePassed():
                 return self._on_time(event.at)
+            case ev.ServerLost():
+                return self._on_server_lost(event)
         return []
 
     def _enter(self, secondary: SecondaryStatus, at: float, message: str | None = None) -> None:
         if self.transitions:
             at = max(at, self.transitions[-1].start_at)
             self.transitions[-1].end_at = at
-        self.transitions.append(Transition(secondary, at, message or _MESSAGES[secondary]))
+        self.transitions.append(Transition(secondary, at, message or MESSAGES[secondary]))
         self.modified_at = at
 
     def _on_capacity(self, at: float) -> list[Action]:
@@ -192,6 +225,13 @@ class JobState:
         self._enter("Downloading", at)
         return [ev.Prepare(self.attempt)]
 
+    def _on_no_capacity(self, at: float) -> list[Action]:
+        # The service, too, changes the message and adds no transition.
+        if self.secondary == "Starting" and self.transitions[-1].message != NO_CAPACITY:
+            self.transitions[-1].message = NO_CAPACITY
+            self.modified_at = max(self.modified_at, at)
+        return []
+
     def _on_prepared(self, at: float) -> list[Action]:
         if self.secondary != "Downloading" or self._is_clearing:
             return []
@@ -202,7 +242,11 @@ class JobState:
     def _on_preparation_failed(self, event: ev.PreparationFailed) -> list[Action]:
         if self.secondary != "Downloading" or self._is_clearing:
             return []
-        self._ending = _failed(event.reason)
+        if event.reason.startswith("InternalServerError") and self._num_retries < self.rules.max_retries:
+            self._num_retries += 1
+            self._is_retrying = True
+        else:
+            self._ending = _failed(event.reason)
         return self._clear()
 
     def _on_exit(self, event: ev.HostExited) -> list[Action]:
@@ -248,15 +292,40 @@ class JobState:
             return []
         self._is_clearing = False
         if self._ending is None:
-            old = self.attempt
-            self.attempt += 1
-            self._is_reclaimed = False
-            self._enter("Starting", at, _RESTARTING)
-            return [ev.Discard(old), ev.RequestCapacity(self.attempt)]
+            return self._next_attempt(at)
         if self._is_reclaimed or not self._has_trained():
             return self._finish(at)
         self._enter("Uploading", at)
         return [ev.Upload(self.attempt, has_model=self._ending.has_model)]
+
+    def _next_attempt(self, at: float) -> list[Action]:
+        self._stop_running(at)
+        old = self.attempt
+        self.attempt += 1
+        self._enter("Starting", at, REPLACING if self._is_retrying else RELAUNCHING)
+        self._is_reclaimed = self._is_retrying = False
+        return [ev.Discard(old), ev.RequestCapacity(self.attempt)]
+
+    def _on_server_lost(self, event: ev.ServerLost) -> list[Action]:
+        if self.secondary == "Starting":
+            return [ev.RequestCapacity(self.attempt)]
+        lost_at = max(event.lost_at, self.transitions[-1].start_at)
+        may_upload = self.has_kept_files and event.has_files
+        self._stop_running(lost_at)
+        self._is_clearing, self._kill_at, self._hosts_left = False, None, set()
+        if self._ending is not None and may_upload:
+            self._running_since = event.at
+            if self.secondary != "Uploading":
+                self._enter("Uploading", event.at)
+            return [ev.Upload(self.attempt, has_model=self._ending.has_model)]
+        if self._ending is not None and self._ending.status != "Completed":
+            return self._finish(event.at)
+        # What a finished program left is gone: it has to run again, for nothing may be Completed without its results.
+        self._ending = None
+        if self.secondary != "Interrupted":
+            self._enter("Interrupted", lost_at, SERVER_LOST)
+        self._is_retrying = False
+        return self._next_attempt(event.at)
 
     def _has_trained(self) -> bool:
         """Whether this attempt's command ever ran, so that there may be something to upload."""
@@ -303,6 +372,8 @@ class JobState:
             return self._on_stop(at, _Ending(status="Stopped", secondary="MaxRuntimeExceeded"))
         if self.rules.max_wait_seconds is not None and at >= self.created_at + self.rules.max_wait_seconds:
             return self._on_stop(at, _Ending(status="Stopped", secondary="MaxWaitTimeExceeded"))
+        if self._pending_until is not None and at >= self._pending_until:
+            return self._on_stop(at, _Ending(status="Stopped", secondary="Stopped", message=TOO_LONG_PENDING))
         return []
 
     def _stop_running(self, at: float) -> None:
@@ -315,7 +386,7 @@ class JobState:
         self._stop_running(at)
         self.status = self._ending.status
         self.failure_reason = self._ending.failure_reason
-        self._enter(self._ending.secondary, at)
+        self._enter(self._ending.secondary, at, self._ending.message)
         self.transitions[-1].end_at = self.transitions[-1].start_at
         if self.training_start_at is not None:
             self.training_end_at = self.transitions[-1].start_at

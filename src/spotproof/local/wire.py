@@ -1,17 +1,22 @@
 """Errors as the services send them: HTTP 400 with a code and a message."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, TypeVar
 
 __all__ = [
     "InvalidParameterException",
     "ResourceInUse",
+    "ResourceLimitExceeded",
     "ResourceNotFound",
     "ResourceNotFoundException",
     "SerializationException",
     "UnknownOperationException",
     "ValidationException",
     "WireError",
+    "find_operation",
 ]
+
+_T = TypeVar("_T")
 
 
 class WireError(Exception):
@@ -44,6 +49,10 @@ class ResourceInUse(WireError):
     """The name is taken."""
 
 
+class ResourceLimitExceeded(WireError):
+    """More is asked for than there is."""
+
+
 class ResourceNotFound(WireError):
     """SageMaker: there is no such thing."""
 
@@ -54,3 +63,14 @@ class ResourceNotFoundException(WireError):
 
 class InvalidParameterException(WireError):
     """CloudWatch Logs: a parameter is not acceptable."""
+
+
+def find_operation(operations: Mapping[str, _T], name: str) -> _T:
+    """Return what implements the operation *name* of a service.
+
+    Raises:
+        UnknownOperationException: Nothing does.
+    """
+    if name not in operations:
+        raise UnknownOperationException(f"The local platform has no operation {name!r}, only {', '.join(operations)}.")
+    return operations[name]

@@ -8,6 +8,7 @@ it: ``cli``. It joins ``launch`` (submits, as for AWS), ``local`` (runs and recl
 from spotproof.rehearsal.environment import only_aws_settings
 from spotproof.rehearsal.judge import judge
 from spotproof.rehearsal.progress import (
+    ChaosPlanned,
     Compared,
     InputsUploaded,
     JobEnded,
@@ -21,6 +22,7 @@ from spotproof.rehearsal.run import rehearse
 from spotproof.rehearsal.watch import WatchedJob, watch_job
 
 __all__ = [
+    "ChaosPlanned",
     "Compared",
     "InputsUploaded",
     "JobEnded",

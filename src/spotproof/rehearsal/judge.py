@@ -19,8 +19,16 @@ def judge(summary: Summary, *, needs_all_reclaims: bool = True) -> None:
     """
     verdict = summary.verdict
     if verdict is not None and not verdict.is_identical:
+        what = f"The interrupted run ended with another model: {verdict.where}: {verdict.detail}."
+        if summary.faults is not None:
+            raise NotIdentical(
+                what,
+                why=f"\nWhat was done to it:\n{summary.faults.story()}\n",
+                do="A resume must take the newest checkpoint that is whole, not the newest file. Let in one fault "
+                f"alone to see which it is; all of it again: {summary.faults.command()}",
+            )
         raise NotIdentical(
-            f"The interrupted run ended with another model: {verdict.where}: {verdict.detail}.",
+            what,
             why="Something that matters is not restored, or is not reproducible even without interruption.",
             do="Rehearse with --reclaim none: if that differs too, the program itself is not deterministic "
             "(seed_everything, workers=True).",

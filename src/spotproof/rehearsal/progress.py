@@ -7,6 +7,7 @@ from datetime import datetime
 from spotproof.report import Verdict
 
 __all__ = [
+    "ChaosPlanned",
     "Compared",
     "InputsUploaded",
     "JobEnded",
@@ -44,6 +45,15 @@ class JobSubmitted:
     """The schedule, ``none`` for an undisturbed run."""
     total_steps: int | None = None
     """How many steps it will take, where that is known from an earlier run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChaosPlanned:
+    """What will be done to the job was drawn."""
+
+    seed: int
+    sync_faults: str
+    s3_faults: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,5 +95,7 @@ class Compared:
     verdict: Verdict
 
 
-ProgressEvent = PlatformReady | InputsUploaded | JobSubmitted | StatusChanged | Stepped | JobEnded | Compared
+ProgressEvent = (
+    PlatformReady | InputsUploaded | ChaosPlanned | JobSubmitted | StatusChanged | Stepped | JobEnded | Compared
+)
 OnProgress = Callable[[ProgressEvent], None]

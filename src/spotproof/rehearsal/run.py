@@ -10,15 +10,17 @@ from types import FrameType
 from typing import Literal
 
 from spotproof.errors import SpecError
-from spotproof.events import Event
+from spotproof.events import CheckpointCommitted, Event
 from spotproof.launch import TrainingService, build_request, unique_job_name, with_uploaded_inputs
-from spotproof.local import Image, LocalSageMaker
+from spotproof.local import DEFAULT_CAPACITY, Image, LocalSageMaker
+from spotproof.rehearsal.chaos import Chaos, plan_chaos
 from spotproof.rehearsal.compare import compare_jobs
 from spotproof.rehearsal.environment import only_aws_settings
-from spotproof.rehearsal.progress import Compared, InputsUploaded, JobSubmitted, OnProgress, PlatformReady
+from spotproof.rehearsal.progress import ChaosPlanned, Compared, InputsUploaded, JobSubmitted, OnProgress, PlatformReady
+from spotproof.rehearsal.trouble import Trouble
 from spotproof.rehearsal.watch import WatchedJob, check_completed, watch_job
 from spotproof.report import Summary, read_events, summarize
-from spotproof.schedule import Schedule, parse_schedule
+from spotproof.schedule import Schedule
 from spotproof.spec import JobSpec, split_s3_uri
 from spotproof.storage import Storage, open_storage
 
@@ -30,10 +32,13 @@ _UNDISTURBED = "-undisturbed"
 def rehearse(
     spec: JobSpec,
     *,
-    reclaim: str,
+    reclaim: str | None,
     state_dir: Path,
     compare: bool = True,
     hosts: Literal["auto", "namespace", "plain"] = "auto",
+    sync_faults: str | None = None,
+    s3_faults: str | None = None,
+    chaos_seed: int | None = None,
     on_progress: OnProgress = lambda _: None,
 ) -> Summary:
     """Run the job on a local SageMaker of its own, reclaimed as *reclaim* says; return what happened.
@@ -43,37 +48,56 @@ def rehearse(
 
     Args:
         spec: A spot job with ``source_dir`` and ``entrypoint``; inputs are local.
-        reclaim: An interruption schedule.
+        reclaim: An interruption schedule; None for none.
         state_dir: An empty or missing folder for everything the platform keeps.
         compare: Whether the same job is also run on demand, undisturbed, and the models compared.
         hosts: How the local platform isolates hosts.
+        sync_faults: What goes wrong with the mirroring of the job's checkpoints; None for nothing.
+        s3_faults: What goes wrong with S3 while the job runs; None for nothing.
+        chaos_seed: Draw what of these three is None. The undisturbed run comes first then, to know the job's length.
         on_progress: Told what happens, as it happens.
 
     Raises:
-        SpecError: The job or the schedule cannot be rehearsed; nothing was started.
+        SpecError: The job, the schedule or the faults cannot be rehearsed; nothing was started.
         LaunchError: A job did not end Completed.
         EngineError: The local platform could not start.
     """
-    schedule = parse_schedule(reclaim)
+    given = Trouble(reclaim=reclaim, sync_faults=sync_faults, s3_faults=s3_faults)
     image = check_rehearsable(spec)
+    if chaos_seed is not None and not compare:
+        raise SpecError(
+            "Chaos without a comparison shows nothing.",
+            why="The undisturbed run tells how long the job is, and what it must end with.",
+            do="Leave out --no-compare.",
+        )
     now = datetime.now(timezone.utc)
-    platform = LocalSageMaker(state_dir, images={spec.image_uri: image}, reclaim=reclaim, hosts=hosts)
+    capacity = max(DEFAULT_CAPACITY, spec.instance_count)
+    platform = LocalSageMaker(state_dir, images={spec.image_uri: image}, hosts=hosts, capacity=capacity)
     with only_aws_settings({}), _closed_for_sure(platform), only_aws_settings(platform.environment()):
         on_progress(PlatformReady(url=platform.url))
         service = TrainingService(endpoint=platform.url, s3_endpoint=platform.s3_url)
         job_name = unique_job_name(spec.name, now)
         spec = _stage_inputs(service, spec, job_name, on_progress)
-        disturbed = _run_job(service, spec, job_name, reclaim, on_progress)
+        twin = undisturbed_spec(spec)
+        twin_name = unique_job_name(spec.name[:31] + _UNDISTURBED, now)
+        undisturbed: WatchedJob | None = None
+        trouble = given
+        if chaos_seed is not None:
+            undisturbed = _run_job(service, twin, twin_name, "none", on_progress)
+            trouble = given.completed(_plan_for(undisturbed, _checkpoints_of(twin), chaos_seed))
+            on_progress(ChaosPlanned(seed=chaos_seed, sync_faults=trouble.sync_text, s3_faults=trouble.s3_text))
+        with trouble.let_in(platform, job_name):
+            total = max((event.step for event in undisturbed.progress), default=None) if undisturbed else None
+            disturbed = _run_job(service, spec, job_name, trouble.reclaim_text, on_progress, total)
         checkpoints = _checkpoints_of(spec)
         events: list[Event] = [*read_events(checkpoints), *disturbed.progress]
-        num_planned = count_planned(schedule)
+        faults = trouble.summary(platform, job_name)
+        num_planned = count_planned(trouble.schedule)
         if not compare:
-            return summarize(disturbed.description, events, reclaims_planned=num_planned)
-        twin = undisturbed_spec(spec)
-        total_steps = max((event.step for event in disturbed.progress), default=None)
-        undisturbed = _run_job(
-            service, twin, unique_job_name(spec.name[:31] + _UNDISTURBED, now), "none", on_progress, total_steps
-        )
+            return summarize(disturbed.description, events, reclaims_planned=num_planned, faults=faults)
+        if undisturbed is None:
+            total = max((event.step for event in disturbed.progress), default=None)
+            undisturbed = _run_job(service, twin, twin_name, "none", on_progress, total)
         verdict = compare_jobs(
             service,
             disturbed=checkpoints,
@@ -88,7 +112,18 @@ def rehearse(
             undisturbed=undisturbed.description,
             verdict=verdict,
             reclaims_planned=num_planned,
+            faults=faults,
         )
+
+
+def _plan_for(job: WatchedJob, checkpoints: Storage, seed: int) -> Chaos:
+    sizes = [event.total_bytes for event in read_events(checkpoints) if isinstance(event, CheckpointCommitted)]
+    return plan_chaos(
+        seed,
+        num_steps=max((event.step for event in job.progress), default=None),
+        num_seconds=float(job.description["TrainingTimeInSeconds"]),
+        num_bytes=max(sizes, default=None),
+    )
 
 
 def check_rehearsable(spec: JobSpec) -> Image:

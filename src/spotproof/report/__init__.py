@@ -5,6 +5,7 @@ In: events of all attempts (from S3), log lines, DescribeTrainingJob's answer. O
 ``cli``. Loads neither torch nor boto3; rich only when something is rendered.
 """
 
+from spotproof.report.faults import FaultCount, FaultSummary
 from spotproof.report.read import read_events, read_progress
 from spotproof.report.render import render_summary
 from spotproof.report.savings import aws_savings_percent, net_savings_percent
@@ -12,6 +13,8 @@ from spotproof.report.summary import AttemptSummary, Spread, Summary, Verdict, s
 
 __all__ = [
     "AttemptSummary",
+    "FaultCount",
+    "FaultSummary",
     "Spread",
     "Summary",
     "Verdict",

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from spotproof.report.faults import FaultSummary
 from spotproof.report.summary import AttemptSummary, Spread, Summary
 
 if TYPE_CHECKING:
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["format_seconds", "render_summary"]
 
+_FAULT_COLUMNS_WIDTH = 40
+"""What the numbers beside an example take."""
 _OUTCOME_STYLES = {"reclaimed": "yellow", "finished": "green", "failed": "red", "out of time": "red"}
 
 
@@ -31,6 +34,9 @@ def render_summary(summary: Summary, console: "Console") -> None:
     console.print(_totals_table(summary))
     for line in _notes(summary):
         console.print(line)
+    if summary.faults is not None:
+        console.print()
+        console.print(_faults_table(summary.faults, width=console.width))
     if summary.verdict is not None:
         console.print()
         console.print(_verdict(summary))
@@ -116,12 +122,46 @@ def _notes(summary: Summary) -> list["Text"]:
     notes: list[Text] = []
     for attempt in summary.attempts:
         texts = [f"passed over the checkpoint of step {bad.step}: {bad.reason}" for bad in attempt.rejected]
+        if attempt.began_anew:
+            texts.append("began anew: no whole checkpoint had reached S3")
         texts += [f"could not save {reason}" for reason in attempt.failed_saves]
         texts += attempt.warnings
         notes += [Text(f"! attempt {attempt.number}: {text}", style="yellow") for text in texts]
+    if summary.num_interruptions and not summary.num_resumes and summary.verdict is not None:
+        text = (
+            "! No attempt went on from a checkpoint, so an identical end shows little: reclaim later, or save earlier."
+        )
+        notes.append(Text(text, style="yellow"))
     if summary.interval_reason:
         notes.insert(0, Text(summary.interval_reason, style="dim"))
     return [Text(), *notes] if notes else []
+
+
+def _faults_table(faults: FaultSummary, *, width: int) -> "Table":
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    seed = f", seed {faults.seed}" if faults.seed is not None else ""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+        collapse_padding=True,
+        pad_edge=False,
+        title=f"Faults let in{seed} (lost: all steps that the attempt lost)",
+        title_justify="left",
+        title_style="",
+    )
+    for name in ("fault", "#", "times", "lost"):
+        table.add_column(name, justify="left" if name == "fault" else "right", no_wrap=True)
+    table.add_column("first", no_wrap=True, style="dim")
+    in_order = sorted(faults.injected, key=lambda item: (item.attempt is None, item.attempt or 0, item.kind))
+    for item in in_order:
+        place = "S3" if item.attempt is None else str(item.attempt)
+        first = Text(item.examples[0])
+        first.truncate(max(20, width - _FAULT_COLUMNS_WIDTH), overflow="ellipsis")
+        table.add_row(item.kind, place, str(item.count), _or_dash(item.lost_steps), first)
+    return table
 
 
 def _verdict(summary: Summary) -> "Table":

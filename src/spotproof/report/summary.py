@@ -22,6 +22,7 @@ from spotproof.events import (
     Warned,
 )
 from spotproof.report.attempts import Window, attempt_windows, by_window
+from spotproof.report.faults import FaultSummary
 from spotproof.report.savings import aws_savings_percent, net_savings_percent
 
 __all__ = ["AttemptSummary", "Spread", "Summary", "Verdict", "spread_of", "summarize", "to_json"]
@@ -55,6 +56,8 @@ class AttemptSummary:
     """Time in Training; None while it runs."""
     resumed_from_step: int | None
     """Step of the checkpoint it went on from; 0 for none; None if nothing of it is known."""
+    began_anew: bool
+    """Whether it found no checkpoint to go on from though an attempt before it had come further than the start."""
     last_step: int | None
     """The last step it is known to have completed."""
     lost_steps: int
@@ -67,6 +70,10 @@ class AttemptSummary:
     """From the end of that to the commit."""
     restore_seconds: float | None
     """Reading, verifying and applying the checkpoint it resumed from."""
+    start_up_seconds: float | None
+    """From the start of Training to its first step; None if it had none."""
+    seconds_per_step: float | None
+    """Mean of its steps, saves included."""
     rejected: tuple[Rejected, ...]
     failed_saves: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -101,6 +108,8 @@ class Summary:
     durable_seconds: Spread | None
     interval_seconds: float | None
     """Between saves in ``auto`` mode, as it was set last."""
+    slowdown_seconds: float | None
+    """In ``auto`` mode: what steps took longer, all together, while a save was written, as it was known last."""
     interval_reason: str | None
     """Why, in one sentence."""
     interval_changes: int
@@ -125,6 +134,13 @@ class Summary:
     reclaims_planned: int | None = None
     """What the schedule asked for; None if it names no number."""
     verdict: Verdict | None = None
+    faults: FaultSummary | None = None
+    """What was let in on purpose besides the reclaims; None if nothing was."""
+
+    @property
+    def num_resumes(self) -> int:
+        """Attempts that went on from a checkpoint: without any, an identical end shows little."""
+        return sum(1 for attempt in self.attempts if attempt.resumed_from_step)
 
 
 def spread_of(values: Sequence[float]) -> Spread | None:
@@ -146,6 +162,7 @@ def summarize(
     undisturbed: Mapping[str, Any] | None = None,
     verdict: Verdict | None = None,
     reclaims_planned: int | None = None,
+    faults: FaultSummary | None = None,
 ) -> Summary:
     """Return what the job of *description* did.
 
@@ -155,6 +172,7 @@ def summarize(
         undisturbed: DescribeTrainingJob's answer for the same job run on demand and undisturbed, if it was run.
         verdict: Whether both ended with the same model.
         reclaims_planned: How many reclaims the schedule asked for.
+        faults: What was let in besides.
     """
     windows = attempt_windows(description, events)
     groups = by_window(events, windows)
@@ -173,7 +191,12 @@ def summarize(
         status=str(description.get("TrainingJobStatus", "unknown")),
         failure_reason=description.get("FailureReason") or None,
         is_spot=bool(description.get("EnableManagedSpotTraining", False)),
-        attempts=tuple(_attempt(number, run, lost[number]) for number, run in enumerate(runs)),
+        attempts=tuple(
+            _attempt(
+                number, run, lost[number], has_come_far=any((before.last_step or 0) > 0 for before in runs[:number])
+            )
+            for number, run in enumerate(runs)
+        ),
         num_interruptions=sum(
             1 for entry in description.get("SecondaryStatusTransitions") or [] if entry["Status"] == "Interrupted"
         ),
@@ -183,6 +206,7 @@ def summarize(
         stall_seconds=spread_of([event.stall_seconds for event in committed]),
         durable_seconds=spread_of([event.durable_seconds for event in committed]),
         interval_seconds=last_interval.seconds if last_interval else None,
+        slowdown_seconds=last_interval.slowdown_seconds if last_interval else None,
         interval_reason=last_interval.reason if last_interval else None,
         interval_changes=sum(max(0, len(tuned) - 1) for tuned in intervals),
         training_seconds=training,
@@ -197,12 +221,13 @@ def summarize(
         goodput=None if useful is None or not wall else useful / wall,
         reclaims_planned=reclaims_planned,
         verdict=verdict,
+        faults=None if faults is None else faults.with_lost_steps(lost),
     )
 
 
 def to_json(summary: Summary) -> dict[str, Any]:
     """Return the summary's numbers as plain JSON values, under the names they have here."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(summary)))
+    plain: dict[str, Any] = json.loads(json.dumps({**dataclasses.asdict(summary), "num_resumes": summary.num_resumes}))
     return plain
 
 
@@ -240,7 +265,7 @@ class _Run:
         return self.steps[max(known)] if known else None
 
 
-def _attempt(number: int, run: _Run, lost_steps: int) -> AttemptSummary:
+def _attempt(number: int, run: _Run, lost_steps: int, *, has_come_far: bool) -> AttemptSummary:
     committed = run.of(CheckpointCommitted)
     resumed = run.of(Resumed)
     return AttemptSummary(
@@ -248,12 +273,15 @@ def _attempt(number: int, run: _Run, lost_steps: int) -> AttemptSummary:
         outcome=_outcome(run),
         seconds=_seconds_between(run.window.started_at, run.window.ended_at),
         resumed_from_step=run.start_step,
+        began_anew=has_come_far and run.start_step == 0,
         last_step=run.last_step,
         lost_steps=lost_steps,
         num_checkpoints=len(committed),
         stall_seconds=spread_of([event.stall_seconds for event in committed]),
         durable_seconds=spread_of([event.durable_seconds for event in committed]),
         restore_seconds=resumed[-1].seconds if resumed else None,
+        start_up_seconds=_seconds_between(run.window.started_at, run.ready_at),
+        seconds_per_step=_seconds_per_step(run),
         rejected=tuple(Rejected(step=event.step, reason=event.reason) for event in run.of(CheckpointRejected)),
         failed_saves=tuple(f"step {event.step}: {event.reason}" for event in run.of(SaveFailed)),
         warnings=tuple(dict.fromkeys(event.message for event in run.of(Warned))),

@@ -1,6 +1,9 @@
 """A training without torch: a number that depends on every step, checkpointed in Spotproof's own format.
 
-``--mutant forget`` resumes at the right step with the wrong number: a rehearsal must find that.
+``--mutant forget`` resumes at the right step with the wrong number: a rehearsal must find that. ``--mutant trusting``
+takes the newest checkpoint without looking whether it is whole, as most programs do: chaos must find that.
+``--mirrored_at 12``: in attempt 0, step 12 waits until all saved before is in S3, so that a reclaim after it is
+followed by a resume, however late the machine is.
 """
 
 import argparse
@@ -8,7 +11,7 @@ import os
 import time
 from pathlib import Path
 
-from spotproof.checkpoint.choose import newest_verified
+from spotproof.checkpoint.choose import committed_steps, newest_verified, read_manifest
 from spotproof.checkpoint.manifest import (
     Manifest,
     RankFiles,
@@ -16,9 +19,11 @@ from spotproof.checkpoint.manifest import (
     TensorEntry,
     content_hash,
     format_manifest,
+    manifest_key,
     state_key,
 )
 from spotproof.checkpoint.pack import PackTensor, format_header, pack_file, read_pack
+from spotproof.contract import UPLOADED_SUFFIX
 from spotproof.events import (
     AttemptEnded,
     AttemptStarted,
@@ -38,6 +43,7 @@ parser.add_argument("--every", type=int, default=5)
 parser.add_argument("--step_seconds", type=float, default=0.03)
 parser.add_argument("--mutant", default="none")
 parser.add_argument("--fail_at", type=int, default=-1)
+parser.add_argument("--mirrored_at", type=int, default=-1)
 options = parser.parse_args()
 
 storage = LocalStorage(os.environ["SM_CHECKPOINT_DIR"])
@@ -56,7 +62,7 @@ def save(step: int, value: int) -> None:
     weights, state = value.to_bytes(16, "little"), b"{}"
     digest = content_hash(weights)
     header = format_header([PackTensor("model/value", "uint8", (16,), 16, digest)])
-    pack, rest = pack_file(header, 16), StoredFile(state_key(content_hash(state)), len(state))
+    pack, rest = pack_file(header, 16, attempt), StoredFile(state_key(content_hash(state), attempt), len(state))
     storage.put(pack.key, [header, weights])
     storage.put(rest.key, [state])
     files = RankFiles(rest, (pack,), (TensorEntry("model/value", "uint8", (16,), digest, 0),))
@@ -70,6 +76,12 @@ def save(step: int, value: int) -> None:
     )
 
 
+def wait_until_mirrored() -> None:
+    saved = [path for path in storage.root.rglob("*") if path.suffix in (".json", ".state", ".safetensors")]
+    while not all(path.with_name(path.name + UPLOADED_SUFFIX).exists() for path in saved):
+        time.sleep(0.01)
+
+
 def tell(step: int) -> None:
     progress = Progress(attempt=attempt, epoch=0, step=step)
     record(progress)
@@ -78,11 +90,18 @@ def tell(step: int) -> None:
 
 record(AttemptStarted(attempt=attempt, run_id="r", config={}, versions={}))
 start, value = 0, 1
-found = newest_verified(storage)
+if options.mutant == "trusting":
+    steps = committed_steps(storage)
+    found = read_manifest(storage, manifest_key(steps[0])) if steps else None
+else:
+    found = newest_verified(storage)
 if found is not None:
     start = found.step
     weights = bytearray(16)
-    read_pack(storage, found.ranks[0].packs[0], lambda *_: memoryview(weights))
+    if options.mutant == "trusting":
+        weights[:] = storage.get(found.ranks[0].packs[0].key)[-16:]
+    else:
+        read_pack(storage, found.ranks[0].packs[0], lambda *_: memoryview(weights))
     value = int.from_bytes(weights, "little")
     if options.mutant == "forget":
         value = 1
@@ -90,6 +109,8 @@ if found is not None:
 tell(start)
 for step in range(start + 1, options.steps + 1):
     time.sleep(options.step_seconds)
+    if step == options.mirrored_at and attempt == 0:
+        wait_until_mirrored()
     value = (value * 6364136223846793005 + step) % 2**128
     if step == options.fail_at:
         raise RuntimeError(f"no step {step} today")

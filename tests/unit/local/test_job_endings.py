@@ -3,12 +3,17 @@
 import pytest
 
 from spotproof.local import events as ev
-from spotproof.local.state import JobRules, JobState
+from spotproof.local.state import JobState
+from spotproof.local.statuses import JobRules
 
 
-def begin(*, num_hosts=1, is_spot=True, max_run=100, max_wait=200):
+def begin(*, num_hosts=1, is_spot=True, max_run=100, max_wait=200, **rules):
     rules = JobRules(
-        num_hosts=num_hosts, is_spot=is_spot, max_run_seconds=max_run, max_wait_seconds=max_wait if is_spot else None
+        num_hosts=num_hosts,
+        is_spot=is_spot,
+        max_run_seconds=max_run,
+        max_wait_seconds=max_wait if is_spot else None,
+        **rules,
     )
     state = JobState(rules, 0.0)
     assert state.start() == [ev.RequestCapacity(0)]
@@ -133,3 +138,43 @@ def test_failures_around_training_say_whose_they_are():
     state.handle(ev.HostsGone(3, 0))
     assert state.handle(ev.UploadFailed(4, 0, "ClientError: Artifact upload failed")) == [ev.Discard(0)]
     assert state.status == "Failed"
+
+
+def test_a_job_that_is_pending_too_long_is_stopped():
+    """MaxPendingTimeInSeconds ends a job that has never had instances; once it had some it counts no more."""
+    state = begin(is_spot=False, max_pending_seconds=50)
+    assert state.deadline == 50
+    assert state.handle(ev.TimePassed(50)) == [ev.Discard(0)]
+    assert (state.status, state.secondary) == ("Stopped", "Stopped")
+    assert "MaxPendingTimeInSeconds" in state.transitions[-1].message
+
+    state = begin(is_spot=False, max_run=100, max_pending_seconds=50)
+    train(state, at=40)
+    assert state.deadline == 140
+
+
+@pytest.mark.parametrize(
+    ("code", "has_files", "ends"),
+    [
+        (None, True, ["Interrupted", "Starting"]),
+        (0, True, ["Training", "Uploading"]),
+        (0, False, ["Interrupted", "Starting"]),
+        (9, True, ["Training", "Uploading"]),
+        (9, False, ["Training", "Failed"]),
+    ],
+)
+def test_what_a_server_finds_after_its_own_end(code, has_files, ends):
+    """What ran is interrupted; what had ended is uploaded if its files are there; nothing is Completed without."""
+    state = begin()
+    train(state)
+    if code is not None:
+        state.handle(ev.HostExited(5, 0, 0, code, "why"))
+    actions = state.handle(ev.ServerLost(50, 7, has_files))
+    assert statuses(state)[-2:] == ends
+    assert state.training_seconds(50) == 6
+    if ends[-1] == "Uploading":
+        assert actions == [ev.Upload(0, has_model=code == 0)]
+    elif ends[-1] == "Starting":
+        assert actions == [ev.Discard(0), ev.RequestCapacity(1)]
+    else:
+        assert state.failure_reason == "AlgorithmError: why, exit code: 9"

@@ -202,6 +202,28 @@ def test_what_a_job_made_unwritable_is_removed(tmp_path):
     assert not (tmp_path / "job").exists()
 
 
+def test_removing_changes_nothing_outside(tmp_path, monkeypatch):
+    """A link that resists is removed without touching what it leads to."""
+    outside = tmp_path / "outside"
+    outside.write_text("theirs")
+    outside.chmod(0o600)
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job/link").symlink_to(outside)
+    unlink, calls = os.unlink, []
+
+    def resist(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 1:
+            raise PermissionError("as in a directory that is not writable")
+        unlink(*args, **kwargs)
+
+    monkeypatch.setattr(os, "unlink", resist)
+    remove_tree(tmp_path / "job")
+    assert len(calls) == 2
+    assert not (tmp_path / "job").exists()
+    assert (outside.read_text(), outside.stat().st_mode & 0o777) == ("theirs", 0o600)
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),

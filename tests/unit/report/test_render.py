@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from test_summary import TWICE, TWICE_EVENTS
 
-from spotproof.report import Verdict, render_summary, summarize
+from spotproof.report import FaultCount, FaultSummary, Verdict, render_summary, summarize
 from spotproof.report.render import format_seconds, format_spread
 from spotproof.report.summary import Spread, Summary
 
@@ -33,6 +33,33 @@ def test_fits_and_says_it_all(width: int) -> None:
     for part in ["1-33", "21-55", "51-100", "reclaimed", "finished", "10/30 ms", "200/400 ms", "69.7 %", "48.8 %"]:
         assert part in text
     assert "passed over the checkpoint of step 30: cut short" in text
+
+
+def test_faults_and_new_beginnings_are_told() -> None:
+    """Which faults, when, how often, what was lost there; an attempt that began anew; an end that shows little."""
+    faults = FaultSummary(
+        seed=3,
+        reclaim="step:5",
+        sync_faults="torn:1",
+        s3_faults="none",
+        injected=(
+            FaultCount(kind="torn", attempt=1, count=3, examples=("packs/[a]: torn",), lost_steps=5),
+            FaultCount(kind="download-fail", attempt=None, count=12345, examples=("x" * 200,)),
+        ),
+        given={},
+    )
+    text = rendered(dataclasses.replace(SUMMARY, faults=faults), 80)
+    assert "seed 3" in text
+    assert ["torn", "1", "3", "5", "packs/[a]:", "torn"] in [line.split() for line in text.splitlines()]
+    assert ["download-fail", "S3", "12345", "-"] in [line.split()[:4] for line in text.splitlines()]
+    assert max(map(len, text.splitlines())) <= 80
+    assert "began anew" not in text
+    assert "shows little" not in text
+
+    attempts = [dataclasses.replace(one, resumed_from_step=0, began_anew=one.number > 0) for one in SUMMARY.attempts]
+    text = rendered(dataclasses.replace(SUMMARY, attempts=tuple(attempts)), 80)
+    assert "attempt 1: began anew: no whole checkpoint had reached S3" in text
+    assert "shows little" in text
 
 
 def test_the_interval_has_its_reason() -> None:

@@ -16,7 +16,15 @@ from spotproof.events import (
     Progress,
     Resumed,
 )
-from spotproof.report import Spread, aws_savings_percent, net_savings_percent, summarize, to_json
+from spotproof.report import (
+    FaultCount,
+    FaultSummary,
+    Spread,
+    aws_savings_percent,
+    net_savings_percent,
+    summarize,
+    to_json,
+)
 from spotproof.report.summary import spread_of
 
 ZERO = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -107,6 +115,8 @@ def test_two_interruptions() -> None:
     assert [attempt.lost_steps for attempt in summary.attempts] == [13, 5, 0]
     assert [attempt.num_checkpoints for attempt in summary.attempts] == [2, 1, 1]
     assert [attempt.seconds for attempt in summary.attempts] == [50, 45, 65]
+    assert [attempt.start_up_seconds for attempt in summary.attempts] == [10, 7, 7]
+    assert [attempt.seconds_per_step for attempt in summary.attempts] == [1, 1, 1]
     assert [(bad.step, bad.reason) for bad in summary.attempts[1].rejected] == [(30, "cut short")]
     assert summary.attempts[0].stall_seconds == Spread(p50=0.01, p95=0.03)
     assert summary.attempts[0].durable_seconds == Spread(p50=0.2, p95=0.4)
@@ -284,6 +294,7 @@ def test_the_last_interval_and_its_reason_are_told() -> None:
 
     assert (summary.interval_seconds, summary.interval_changes) == (5, 1)
     assert summary.interval_reason == "Saving every 5 s: so."
+    assert summary.slowdown_seconds == 0.1
     assert summarize(TWICE, TWICE_EVENTS).interval_seconds is None
 
 
@@ -302,3 +313,41 @@ def test_json_has_the_same_numbers() -> None:
     assert plain["lost_steps"] == 18
     assert plain["attempts"][1]["rejected"] == [{"step": 30, "reason": "cut short"}]
     assert plain["attempts"][0]["stall_seconds"] == {"p50": 0.01, "p95": 0.03}
+
+
+def test_an_attempt_that_began_anew() -> None:
+    """After an attempt that had come further, one that begins at step 0 is told; the first one is not."""
+    events: list[Event] = [started(0, 15), *steps(0, 0, 33, 20), started(1, 80), *steps(1, 0, 30, 82)]
+    summary = summarize(TWICE, events)
+
+    assert [attempt.began_anew for attempt in summary.attempts] == [False, True, False]
+    assert summary.num_resumes == 0
+    assert to_json(summary)["num_resumes"] == 0
+    assert summarize(TWICE, TWICE_EVENTS).num_resumes == 2
+    assert not any(attempt.began_anew for attempt in summarize(TWICE, TWICE_EVENTS).attempts)
+
+
+def test_what_faults_cost() -> None:
+    """A fault of an attempt has that attempt's lost steps beside it; one of S3 has none."""
+    counts = [
+        FaultCount(kind="torn", attempt=1, count=3, examples=("packs/a: torn",)),
+        FaultCount(kind="error", attempt=None, count=9, examples=("PUT /b/k",)),
+        FaultCount(kind="late", attempt=7, count=1, examples=("x",)),
+    ]
+    faults = FaultSummary(
+        seed=3,
+        reclaim="step:5",
+        sync_faults="torn:1",
+        s3_faults="error:1",
+        injected=tuple(counts),
+        given={1: ["a: torn"]},
+    )
+    summary = summarize(TWICE, TWICE_EVENTS, faults=faults)
+
+    assert summary.faults is not None
+    assert [item.lost_steps for item in summary.faults.injected] == [5, None, None]
+    assert to_json(summary)["faults"]["given"] == {"1": ["a: torn"]}
+    assert "attempt 1 began with a: torn" in summary.faults.story()
+    assert "attempt 1 had faults: torn 3×" in summary.faults.story()
+    assert "S3 had faults: error 9×" in summary.faults.story()
+    assert summary.faults.command() == "--reclaim 'step:5' --sync-faults 'torn:1' --s3-faults 'error:1'"

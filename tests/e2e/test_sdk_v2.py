@@ -1,0 +1,91 @@
+"""The SageMaker Python SDK v2, unmodified, in an environment of its own, against ``spotproof serve``."""
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+from sdk_platform import BUCKET, ROOT, Platform, described
+
+PYTHON = ROOT / ".venv-sdkv2/bin/python"
+IMAGE = f"sagemaker-tutorial={ROOT / 'examples/cifar10'}:python -m spotproof.container train.py"
+
+pytestmark = [
+    pytest.mark.skipif(not PYTHON.exists(), reason="no SDK v2: make .venv-sdkv2/.installed"),
+    pytest.mark.timeout(1000),  # the SDK looks for the end of a job every 30 seconds, whatever the job takes
+]
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Platform, str, str]]:
+    """What the two scripts print: the article's call, and script mode. Side by side, for the SDK mostly waits."""
+    platform = Platform(tmp_path_factory.mktemp("sdkv2"), PYTHON)
+    (platform.folder / "base").mkdir()
+    source = platform.folder / "source"
+    source.mkdir()
+    (source / "train.py").write_text(
+        "import json, os, sys, part\n"
+        "print('ARGV', json.dumps(sys.argv), os.getcwd(), part.TEXT)\n"
+        "open(os.environ['SM_MODEL_DIR'] + '/model.txt', 'w').write(part.TEXT)\n"
+    )
+    (source / "part.py").write_text("TEXT = 'part'\n")
+    (source / "requirements.txt").write_text("--no-index\nnumpy\n")
+    (source / "fail.py").write_text("raise RuntimeError('no luck')\n")
+    data = platform.folder / "data"
+    data.mkdir()
+    (data / "some.txt").write_text("data")
+    base = f"base-image={platform.folder / 'base'}:python -m spotproof.container"
+    with platform.serving("--image", IMAGE, "--image", base, "--reclaim", "step:18"):
+        printed = platform.run_clients(("article.py", str(data), BUCKET), ("script_mode.py", str(source), BUCKET))
+        yield platform, *printed
+
+
+def test_the_articles_call(outputs):
+    """``fit`` prints statuses, logs of all attempts and savings; the second job goes on from the first one's end."""
+    platform, text, _ = outputs
+    first, _, second = text.partition("DESCRIBED")
+    second = second.partition("\n")[2]
+
+    assert "Training - Training image download completed. Training in progress." in first
+    assert "Interrupted - " in first
+    assert "Completed - Training job completed" in first
+    assert next(int(step) for step in re.findall(r"attempt=0 epoch=\d+ step=(\d+)", first)) <= 4
+    assert "attempt=1" in first
+    assert "step=40" in first
+    assert re.search(r"^Training seconds: \d+$", first, re.MULTILINE)
+    assert re.search(r"^Billable seconds: \d+$", first, re.MULTILINE)
+    assert re.search(r"^Managed Spot Training savings: \d+\.\d%$", first, re.MULTILINE)
+
+    steps = [int(step) for step in re.findall(r"epoch=\d+ step=(\d+)", second)]
+    assert min(steps) == 40
+    assert max(steps) == 56
+    assert "Managed Spot Training savings" in second
+
+    for description in described(text):
+        assert description["TrainingJobStatus"] == "Completed"
+        assert description["RoleArn"] == "arn:aws:iam::123456789012:role/SageMakerTraining"
+        assert description["RetryStrategy"] == {"MaximumRetryAttempts": 3}
+        bucket, _, key = description["model"].removeprefix("s3://").partition("/")
+        assert platform.s3().head_object(Bucket=bucket, Key=key)["ContentLength"] > 1000
+
+
+def test_script_mode(outputs):
+    """The uploaded program runs with its hyperparameters, the job's results go to the default bucket."""
+    platform, _, text = outputs
+    plain, pytorch, failed = described(text)
+
+    assert plain["TrainingJobStatus"] == pytorch["TrainingJobStatus"] == "Completed"
+    assert plain["ModelArtifacts"]["S3ModelArtifacts"].startswith(f"s3://{BUCKET}/")
+    argv = ["train.py", "--flag", "True", "-l", "[1, 2]", "--lr", "0.1", "--name", "abc"]
+    assert f"ARGV {json.dumps(argv)} " in platform.logs(plain["TrainingJobName"])
+    assert f"ARGV {json.dumps(['train.py', '--name', 'x y'])} " in platform.logs(pytorch["TrainingJobName"])
+    assert failed["TrainingJobStatus"] == "Failed"
+
+
+def test_a_failure_is_raised_with_its_reason(outputs):
+    """The SDK raises UnexpectedStatusException with what the program said."""
+    _, _, text = outputs
+
+    assert "FAILED Error for Training job base-image-" in text
+    assert "AlgorithmError: ExecuteUserScriptError" in text
+    assert "RuntimeError: no luck" in text
