@@ -1,16 +1,20 @@
 """Goodput under SIGKILLs: which share of the time does the training get ahead? Four schemes on the same kills.
 
-    python benchmarks/goodput.py [--kills 8] [--mean-uptime 60] [--epoch-seconds 40 120] [--seed 1] [--dir FOLDER]
+    python benchmarks/goodput.py [--quick] [--full] [--json FILE] [--seed 1] [--dir FOLDER]
 
-Uptimes are drawn from an exponential distribution, the same for each scheme; after each a SIGKILL, at once the next
-start. A step waits, as the host does while an accelerator computes, so that the schemes can run side by side without
-taking the processor from each other; the state is a model's and Adam's. Goodput is the training time of the steps that
-a last start finds done, by the time that all attempts took.
+Uptimes are drawn from an exponential distribution with a mean of 60 s, the same for each scheme; after each a SIGKILL,
+at once the next start. A step waits, as the host does while an accelerator computes, so that the schemes can run side
+by side without taking the processor from each other; the state is a model's and its momentum's. Goodput is the training
+time of the steps that a last start finds done, by the time that all attempts took.
 
-ideal      no stall, nothing lost: uptimes less the same start-up
-spotproof  SpotCheckpoint(every_n_seconds="auto")
-steps      Lightning's ModelCheckpoint(every_n_train_steps=N), N from Young's formula and Lightning's own save
+ideal      no stall, nothing lost: each uptime less what that very start-up of Spotproof's took
+spotproof  SpotCheckpoint(), which is every_n_seconds="auto"
+steps      Lightning's ModelCheckpoint(every_n_train_steps=N), with the N that Young's formula gives who knows the mean
+           uptime and what Lightning's own save takes
 epoch      Lightning's ModelCheckpoint once an epoch, as in "Fault-tolerant model training on spot instances" (2022)
+
+By default 8 kills; with --full 20; with --quick 4, all times a third, which the start-ups and the shortest interval are
+not: it says little.
 """
 
 import argparse
@@ -29,6 +33,8 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from common import Goal, Result, add_options, finish
 
 STEP_SECONDS = 0.05
 SCHEMES = ("spotproof", "steps", "epoch")
@@ -106,12 +112,12 @@ class Run:
     """First step of each attempt."""
     reached: list[int] = field(default_factory=list)
     """Last step of each attempt."""
-    step_seconds: list[float] = field(default_factory=list)
-    """Time of a step in each attempt, all its steps together."""
+    step_seconds: list[float | None] = field(default_factory=list)
+    """Mean time of a step in each attempt; None where there were none."""
     startup: list[float] = field(default_factory=list)
-    """Seconds to the first step of each attempt that had one."""
-    seconds: float = 0.0
-    """All attempts together."""
+    """Seconds to the first step of each attempt; its whole uptime if it had none."""
+    uptimes: list[float] = field(default_factory=list)
+    """Seconds from start to kill."""
 
     @property
     def useful_steps(self) -> int:
@@ -124,10 +130,25 @@ class Run:
         pairs = zip(self.reached[:-1], self.started[1:], strict=True)
         return sum(max(0, reached - started) for reached, started in pairs)
 
+    def steps_of_ideal(self, bare: "Run") -> float:
+        """Return the steps of an ideal checkpointer: all the time after these very start-ups, at the pace that a
+        training without checkpoints had in the same minutes."""
+        usual = bare.usual_step_seconds
+        return sum(
+            (uptime - startup) / (pace or usual)
+            for uptime, startup, pace in zip(self.uptimes, self.startup, bare.step_seconds, strict=False)
+        )
+
+    @property
+    def usual_step_seconds(self) -> float:
+        """Return the median over the attempts."""
+        return statistics.median(seconds for seconds in self.step_seconds if seconds is not None)
+
 
 def attempt(run: Run, command: list[str], uptime: float | None) -> None:
     """Start the training; kill it after *uptime*, or at its first step if that is None."""
     began = last = time.monotonic()
+    startup = None
     steps: list[int] = []
     is_stepping = threading.Event()
     with subprocess.Popen(
@@ -135,14 +156,13 @@ def attempt(run: Run, command: list[str], uptime: float | None) -> None:
     ) as process:
 
         def follow() -> None:
-            nonlocal last
+            nonlocal last, startup
             assert process.stdout is not None
             for line in process.stdout:
                 if line.startswith("step "):
-                    if not steps:
-                        run.startup.append(time.monotonic() - began)
-                    steps.append(int(line.split()[1]))
                     last = time.monotonic()
+                    startup = last - began if startup is None else startup
+                    steps.append(int(line.split()[1]))
                     is_stepping.set()
 
         follower = threading.Thread(target=follow)
@@ -151,12 +171,13 @@ def attempt(run: Run, command: list[str], uptime: float | None) -> None:
             is_stepping.wait(300)
         else:
             time.sleep(uptime)
-            run.seconds += time.monotonic() - began
+            run.uptimes.append(time.monotonic() - began)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         follower.join()
-    if len(steps) > 1:
-        run.step_seconds.append((last - began - run.startup[-1]) / (len(steps) - 1))
+    run.startup.append(startup if startup is not None else run.uptimes[-1])
+    is_stepping_on = startup is not None and len(steps) > 10
+    run.step_seconds.append((last - began - (startup or 0)) / (len(steps) - 1) if is_stepping_on else None)
     previous = run.reached[-1] if run.reached else 0
     run.started.append(steps[0] if steps else previous)
     run.reached.append(steps[-1] if steps else previous)
@@ -165,27 +186,32 @@ def attempt(run: Run, command: list[str], uptime: float | None) -> None:
 def main() -> None:
     """Run all schemes side by side, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=8)
-    parser.add_argument("--mean-uptime", type=float, default=60.0)
-    parser.add_argument("--epoch-seconds", type=float, nargs="+", default=[40.0, 120.0])
+    add_options(parser)
+    parser.add_argument("--full", action="store_true", help="20 kills")
+    parser.add_argument("--kills", type=int)
+    parser.add_argument("--mean-uptime", type=float)
+    parser.add_argument("--epoch-seconds", type=float, nargs="+")
+    parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=SCHEMES)
     parser.add_argument("--megabytes", type=int, default=64)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--dir", type=Path, default=Path(".spotproof"))
     parser.add_argument("--every", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--child", choices=(*SCHEMES, BARE), help=argparse.SUPPRESS)
     args = parser.parse_args()
+    scale = 1 / 3 if args.quick else 1.0
+    kills = args.kills or (20 if args.full else 4 if args.quick else 8)
+    mean_uptime = args.mean_uptime or 60 * scale
+    epochs = args.epoch_seconds or [40 * scale, 120 * scale]
     if args.child:
-        train(args.child, args.megabytes, args.epoch_seconds[0], args.every, args.dir)
+        train(args.child, args.megabytes, epochs[0], args.every, args.dir)
         return
     args.dir.mkdir(parents=True, exist_ok=True)
     root = Path(tempfile.mkdtemp(prefix="bench-", dir=args.dir))
     rng = random.Random(args.seed)
-    uptimes = [rng.expovariate(1 / args.mean_uptime) for _ in range(args.kills)]
-    print(f"{args.kills} kills after {', '.join(f'{uptime:.0f}' for uptime in uptimes)} s")
+    uptimes = [rng.expovariate(1 / mean_uptime) for _ in range(kills)]
     # Young, with the some 0.3 s that Lightning's own save of such a state takes.
-    every = max(1, round(math.sqrt(2 * 0.3 * args.mean_uptime) / STEP_SECONDS))
-    runs = [Run(scheme, epoch) for epoch in args.epoch_seconds for scheme in SCHEMES]
-    bare = Run(BARE, args.epoch_seconds[-1])
+    every = max(1, round(math.sqrt(2 * 0.3 * mean_uptime) / STEP_SECONDS))
+    runs = [Run(scheme, epoch) for epoch in epochs for scheme in args.schemes]
+    bare = Run(BARE, epochs[-1])
 
     def campaign(run: Run) -> None:
         folder = root / f"{run.scheme}-{run.epoch_seconds:g}"
@@ -195,7 +221,7 @@ def main() -> None:
         for uptime in [*uptimes, None]:
             attempt(run, command, uptime)
 
-    threads = [threading.Thread(target=campaign, args=(run,)) for run in [*runs, bare]]
+    threads = [threading.Thread(target=campaign, args=(run,)) for run in [bare, *runs]]
     try:
         for thread in threads:
             thread.start()
@@ -203,24 +229,44 @@ def main() -> None:
         for thread in threads:
             thread.join()
     finally:
-        shutil.rmtree(root, ignore_errors=True)
+        if "SPOTPROOF_KEEP" not in os.environ:
+            shutil.rmtree(root, ignore_errors=True)
+    settings = (
+        f"{kills} SIGKILLs after {', '.join(f'{uptime:.0f}' for uptime in uptimes)} s (mean of the distribution "
+        f"{mean_uptime:g} s, seed {args.seed}), {args.megabytes} MB of state"
+    )
+    finish(summarized(runs, bare, epochs, settings), args.json)
 
-    step_seconds = statistics.median(bare.step_seconds)
-    print(f"a step takes {step_seconds * 1e3:.1f} ms where nothing is saved")
-    print(f"{'epoch':>6} {'scheme':12} {'goodput':>8} {'x ideal':>8} {'lost steps':>11} {'start-up s':>11}")
-    for epoch in args.epoch_seconds:
+
+def summarized(runs: list[Run], bare: Run, epochs: list[float], settings: str) -> Result:
+    """Return the table."""
+    rows, goals = [], []
+    step_seconds = bare.usual_step_seconds
+    for epoch in epochs:
         ours = next(run for run in runs if run.scheme == "spotproof" and run.epoch_seconds == epoch)
-        startup = statistics.median(ours.startup)
-        ideal = sum(max(0.0, uptime - startup) for uptime in uptimes) / sum(uptimes)
-        print(f"{epoch:5.0f}s {'ideal':12} {ideal:8.2f} {1:8.2f} {0:11} {startup:11.1f}")
-        for run in runs:
-            if run.epoch_seconds == epoch:
-                goodput = run.useful_steps * step_seconds / run.seconds
-                median = statistics.median(run.startup)
-                print(
-                    f"{epoch:5.0f}s {run.scheme:12} {goodput:8.2f} {goodput / ideal:8.2f} {run.lost_steps:11} "
-                    f"{median:11.1f}"
-                )
+        name = f"{epoch:.0f} s epochs"
+        steps = ours.steps_of_ideal(bare)
+        for run in (None, *(run for run in runs if run.epoch_seconds == epoch)):
+            done, seconds = (run.useful_steps, sum(run.uptimes)) if run else (steps, sum(ours.uptimes))
+            rows.append(
+                [
+                    f"{name}: {run.scheme if run else 'ideal'}",
+                    f"{done * step_seconds / seconds:.3f}",
+                    f"{done / steps:.2f}",
+                    f"{run.lost_steps if run else 0}",
+                    f"{statistics.median((run or ours).startup):.1f} s",
+                ]
+            )
+        what = f"goodput to an ideal checkpointer's, {name}"
+        goals.append(Goal(what=what, measured=ours.useful_steps / steps, limit=0.95, is_least=True))
+    return Result(
+        "goodput",
+        "Goodput under SIGKILLs",
+        f"{settings}; a step takes {step_seconds * 1e3:.1f} ms where nothing is saved",
+        ["", "goodput", "to the ideal", "lost steps", "start-up (median)"],
+        rows,
+        goals,
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How much memory does saving take beside the state? A process for each rival, while the storage is slow.
 
-    python benchmarks/memory.py [--megabytes 512] [--saves 6] [--dir FOLDER]
+    python benchmarks/memory.py [--quick] [--json FILE] [--megabytes 512] [--saves 6] [--dir FOLDER]
 
 Every write is slowed down to 100 MB/s, and saves come due faster than that: a rival that queues copies shows it.
 Printed is how far the resident memory rose at most above what it was with the state alone, as a multiple of the state.
@@ -17,6 +17,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
+
+from common import Goal, Result, add_options, finish
 
 BYTES_PER_SECOND = 100e6
 RIVALS = ("Spotproof", "AsyncCheckpointIO", "Lightning synchronous save")
@@ -116,26 +118,37 @@ def child(rival: str, megabytes: int, num_saves: int, folder: Path) -> None:
 
 def main() -> None:
     """Measure each rival in a process of its own, and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--megabytes", type=int, default=512)
-    parser.add_argument("--saves", type=int, default=6)
-    parser.add_argument("--dir", type=Path, default=Path(".spotproof"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser)
+    parser.add_argument("--megabytes", type=int)
+    parser.add_argument("--saves", type=int)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    megabytes = args.megabytes or (64 if args.quick else 512)
+    saves = args.saves or (3 if args.quick else 6)
     if args.child:
-        child(args.child, args.megabytes, args.saves, args.dir)
+        child(args.child, megabytes, saves, args.dir)
         return
     args.dir.mkdir(parents=True, exist_ok=True)
-    print(f"{args.megabytes} MB of state, {args.saves} saves due faster than the storage takes them")
+    rises = {}
     for rival in RIVALS:
         folder = tempfile.mkdtemp(prefix="bench-", dir=args.dir)
-        command = [sys.executable, __file__, "--child", rival, "--megabytes", str(args.megabytes)]
-        command += ["--saves", str(args.saves), "--dir", folder]
+        command = [sys.executable, __file__, "--child", rival, "--megabytes", str(megabytes)]
+        command += ["--saves", str(saves), "--dir", folder]
         try:
             ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        print(f"{rival:30} {float(ended.stdout.split()[-1]):6.2f} x the state")
+        rises[rival] = float(ended.stdout.split()[-1])
+    result = Result(
+        "memory",
+        "Memory that saving takes beside the state",
+        f"{megabytes} MB of state, {saves} saves due faster than a storage of {BYTES_PER_SECOND / 1e6:.0f} MB/s takes",
+        ["", "x the state"],
+        [[rival, f"{rise:.2f}"] for rival, rise in rises.items()],
+        [Goal(what="extra memory to the state", measured=rises[RIVALS[0]], limit=1.15)],
+    )
+    finish(result, args.json)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
 """What does it cost a training to be saved in ``auto`` mode, stalls and slowed steps together?
 
-    python benchmarks/overhead.py [--megabytes 252] [--seconds 45] [--rounds 3] [--dir FOLDER]
+    python benchmarks/overhead.py [--quick] [--json FILE] [--seconds 30] [--rounds 3] [--dir FOLDER]
 
-The same training (an MLP with Adam, steps of some 80 ms) in turn, round by round: without any checkpoint; with
+Two trainings (an MLP with Adam): one with much state and long steps, one with little and short ones. Each in turn,
+round by round: without any checkpoint; with
 SpotCheckpoint in ``auto``, where nothing is known of interruptions; the same where ten attempts before were each
 interrupted after a minute, so that the budget of 2 % is what bounds it, the dearest case; and with Lightning's
 ModelCheckpoint at that same interval. Time counts from the start of training to the end of its last step, so the save
 before the first batch is in it, and the one at the end, which each training makes once, is not.
 
 Two ways of measuring. *whole run* compares the time of a fixed number of steps with that of the run without
-checkpoints in the same round: nothing can hide, but the machine's own noise is in it, shown as ±. *accounted* adds up
-the stalls and what steps beside a save took longer than the others of the same run.
+checkpoints in the same round: nothing can hide, but the machine's own noise is in it, shown as ±; the goal is held
+against it less that noise. *accounted* adds up the stalls and what steps beside a save took longer than the others of
+the same run.
 """
 
 import argparse
@@ -27,6 +29,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from common import Goal, Result, add_options, finish
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -177,67 +180,113 @@ def pretend_interruptions(folder: Path) -> None:
         open_storage(folder).put(event_file(attempt), [(to_line(start) + to_line(last)).encode()])
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabytes", type=int, default=252)
-    parser.add_argument("--seconds", type=float, default=45.0, help="about how long each training takes")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=None, help="that training computes with; by default all")
-    parser.add_argument("--dir", type=Path, default=None, help="where to write; by default a new folder in .spotproof")
-    args = parser.parse_args()
-    warnings.simplefilter("ignore")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
-    root = args.dir or Path(".spotproof")
-    root.mkdir(parents=True, exist_ok=True)
-    runs: dict[str, list[Run]] = {kind: [] for kind in (WITHOUT, RARE, OFTEN, STOCK)}
-    step_seconds = train(WITHOUT, args.megabytes, 30, root, 0).step_seconds
-    num_steps = max(50, round(args.seconds / step_seconds))
-    print(
-        f"{args.megabytes} MB of parameters and Adam state, {num_steps} steps of {step_seconds * 1000:.0f} ms, "
-        f"{torch.get_num_threads()} threads"
-    )
+@dataclass(frozen=True)
+class Size:
+    """One of the trainings."""
+
+    megabytes: int
+    """Parameters and Adam's state."""
+    kinds: tuple[str, ...]
+
+
+SIZES = (Size(252, (WITHOUT, RARE, OFTEN, STOCK)), Size(24, (WITHOUT, RARE, OFTEN)))
+
+
+QUICK_SIZES = (Size(12, (WITHOUT, RARE, OFTEN, STOCK)),)
+
+
+def measure(size: Size, seconds: float, rounds: int, root: Path) -> tuple[str, dict[str, list[Run]]]:
+    """Return what was measured of, and the runs of each kind."""
+    runs: dict[str, list[Run]] = {kind: [] for kind in size.kinds}
+    step_seconds = train(WITHOUT, size.megabytes, 30, root, 0).step_seconds
+    num_steps = max(50, round(seconds / step_seconds))
     interval_steps = num_steps
-    for turn in range(args.rounds):
+    for turn in range(rounds):
         for kind, measured in runs.items():
             folder = Path(tempfile.mkdtemp(prefix="bench-", dir=root))
             try:
-                measured.append(train(kind, args.megabytes, num_steps, folder, interval_steps))
+                measured.append(train(kind, size.megabytes, num_steps, folder, interval_steps))
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
             if kind == OFTEN and measured[-1].interval:
                 interval_steps = max(1, round(measured[-1].interval / step_seconds))
-        print(f"  round {turn + 1} of {args.rounds}", flush=True)
-    report(runs)
+        print(f"  {size.megabytes} MB: round {turn + 1} of {rounds}", flush=True)
+    return f"{size.megabytes} MB and {num_steps} steps of {step_seconds * 1000:.0f} ms", runs
 
 
-def report(runs: dict[str, list[Run]]) -> None:
-    """Print the table, and what auto mode said."""
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser)
+    parser.add_argument("--seconds", type=float, help="about how long each training takes")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--threads", type=int, default=None, help="that training computes with; by default all")
+    args = parser.parse_args()
+    seconds = args.seconds or (3.0 if args.quick else 30.0)
+    rounds = args.rounds or (1 if args.quick else 3)
+    warnings.simplefilter("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    args.dir.mkdir(parents=True, exist_ok=True)
+    measured = [(size, *measure(size, seconds, rounds, args.dir)) for size in (QUICK_SIZES if args.quick else SIZES)]
+    result = Result(
+        "overhead",
+        "What auto mode costs a whole run",
+        f"{' and '.join(what for _, what, _ in measured)}, {rounds} rounds, {torch.get_num_threads()} threads, "
+        f"budget {100 * BUDGET:g} %",
+        ["", "whole run", "accounted", "stalls", "slowed", "saves", "stall", "durable"],
+        [],
+        [],
+        ["CheckFreq (FAST '21) allows itself 3.5 %, at intervals of its own choice."],
+    )
+    for size, _, runs in measured:
+        summarize(size, runs, result)
+    finish(result, args.json)
+
+
+def summarize(size: Size, runs: dict[str, list[Run]], result: Result) -> None:
+    """Add the rows of one training, its goals, and what auto mode said."""
     bare = [run.seconds for run in runs[WITHOUT]]
     noise = 100 * (max(bare) - min(bare)) / statistics.median(bare) / 2
-    print(f"{'':47}{'whole run':>10}{'accounted':>11}{'stalls':>8}{'slowed':>8}{'saves':>7}{'stall':>9}{'durable':>9}")
     for kind, measured in runs.items():
+        name = f"{size.megabytes} MB: {kind}"
         if kind == WITHOUT:
-            print(f"{kind:47}{statistics.median(bare):8.1f} s  ({len(bare)} times the same: ±{noise:.1f} %)")
+            result.rows.append([name, f"{statistics.median(bare):.1f} s ± {noise:.1f} %", *[""] * 6])
             continue
-        ratios = [100 * (run.seconds / other - 1) for run, other in zip(measured, bare, strict=True)]
-        line = f"{kind:47}{statistics.median(ratios):8.1f} %"
-        if kind != STOCK:
-            stalls = statistics.median(100 * run.stall_seconds / run.seconds for run in measured)
-            slowed = statistics.median(100 * run.slowed_seconds / run.seconds for run in measured)
-            both = statistics.median(100 * (run.stall_seconds + run.slowed_seconds) / run.seconds for run in measured)
-            stall = statistics.median(run.stall for run in measured)
-            durable = statistics.median(run.durable for run in measured)
-            saves = statistics.median(run.num_saves for run in measured)
-            line += f"{both:9.2f} %{stalls:6.2f} %{slowed:6.2f} %{saves:7.0f}{stall * 1000:6.0f} ms{durable:7.2f} s"
-        print(line)
-    print(
-        f"Goal: at most {100 * BUDGET:g} %. CheckFreq (FAST '21) allows itself 3.5 %, at intervals of its own choice."
-    )
-    for kind in (RARE, OFTEN):
-        print(f"{kind}: {runs[kind][-1].reason}")
+        whole = statistics.median(100 * (run.seconds / other - 1) for run, other in zip(measured, bare, strict=True))
+        if kind == STOCK:
+            result.rows.append([name, f"{whole:.1f} %", *[""] * 6])
+            continue
+        stalls = statistics.median(100 * run.stall_seconds / run.seconds for run in measured)
+        slowed = statistics.median(100 * run.slowed_seconds / run.seconds for run in measured)
+        both = statistics.median(100 * (run.stall_seconds + run.slowed_seconds) / run.seconds for run in measured)
+        result.rows.append(
+            [
+                name,
+                f"{whole:.1f} %",
+                f"{both:.2f} %",
+                f"{stalls:.2f} %",
+                f"{slowed:.2f} %",
+                f"{statistics.median(run.num_saves for run in measured):.0f}",
+                f"{1000 * statistics.median(run.stall for run in measured):.0f} ms",
+                f"{statistics.median(run.durable for run in measured):.2f} s",
+            ]
+        )
+        which = "interrupted each minute" if kind == OFTEN else "no interruption seen"
+        limit = 100 * BUDGET
+        what = f"accounted, {size.megabytes} MB, {which}"
+        result.goals.append(Goal(what=what, measured=both, limit=limit, unit="%", digits=1))
+        result.goals.append(
+            Goal(
+                what=f"whole run less the noise of ±{noise:.1f} %, {size.megabytes} MB, {which}",
+                measured=whole - noise,
+                limit=limit,
+                unit="%",
+                digits=1,
+            )
+        )
+        result.notes.append(f"{name}: {measured[-1].reason}")
 
 
 if __name__ == "__main__":

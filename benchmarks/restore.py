@@ -1,15 +1,19 @@
 """How long does it take to read a checkpoint, and to come back to the first step?
 
-    python benchmarks/restore.py [--megabytes 512] [--rounds 8] [--dir FOLDER]
+    python benchmarks/restore.py [--quick] [--json FILE] [--megabytes 512] [--rounds 8] [--dir FOLDER]
 
-Two tables. Reading: our verified read and ``torch.load`` of the same bytes, in one process. Starting: from the start
-of a process to its first training step, for a cold start, Lightning's resume (nothing verified) and ours (every byte
-verified), one process each in every round.
+Reading: our verified read and ``torch.load`` of the same bytes, in one process, in turn. Starting: from the start of a
+process to its first training step, one process for each way in every round: a cold start and a resume with Lightning
+alone (nothing verified), with SpotCheckpoint (every byte verified), and the same under ``python -m
+spotproof.container``, where a cold start has SpotCheckpoint in an empty folder. Ratios are medians of each round's own.
+Importing: what ``import spotproof`` takes in a process that does nothing else.
 """
 
 import argparse
+import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -19,7 +23,15 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-MODES = ("cold start", "Lightning resume", "Spotproof resume")
+from common import Goal, Result, add_options, finish
+
+from spotproof.contract import ENV_BASE_DIR
+
+COLD, STOCK, OURS = "cold start", "Lightning resume", "Spotproof resume"
+COLD_IN_CONTAINER, IN_CONTAINER = "cold start under the container", "Spotproof resume under the container"
+MODES = (COLD, STOCK, OURS, COLD_IN_CONTAINER, IN_CONTAINER)
+IMPORT = "import spotproof"
+LOAD, READ = "torch.load", "Spotproof's verified read"
 
 
 def train(mode: str, megabytes: int, folder: Path, *, max_steps: int) -> None:
@@ -47,21 +59,21 @@ def train(mode: str, megabytes: int, folder: Path, *, max_steps: int) -> None:
     pl.seed_everything(0, verbose=False)
     options: dict[str, Any] = {}
     ckpt_path: str | None = None
-    if mode == "Spotproof resume":
+    if mode in (OURS, COLD_IN_CONTAINER, IN_CONTAINER):
         from spotproof.lightning import SpotCheckpoint
 
-        spot = SpotCheckpoint(folder / "spotproof", every_n_steps=10**6, every_n_seconds=None)
+        spot = SpotCheckpoint(folder, every_n_steps=10**6, every_n_seconds=None)
         options["callbacks"] = [spot]
         ckpt_path = spot.latest()
-    elif mode == "Lightning resume":
-        options["callbacks"] = [ModelCheckpoint(folder / "lightning", save_last=True, every_n_train_steps=max_steps)]
-        last = folder / "lightning" / "last.ckpt"
+    elif mode == STOCK:
+        options["callbacks"] = [ModelCheckpoint(folder, save_last=True, every_n_train_steps=max_steps)]
+        last = folder / "last.ckpt"
         ckpt_path = str(last) if last.exists() else None
     trainer = pl.Trainer(
         max_steps=max_steps,
         accelerator="cpu",
         logger=False,
-        enable_checkpointing=mode == "Lightning resume",
+        enable_checkpointing=mode == STOCK,
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=folder,
@@ -71,27 +83,45 @@ def train(mode: str, megabytes: int, folder: Path, *, max_steps: int) -> None:
     trainer.fit(Model(), data, ckpt_path=ckpt_path)
 
 
-def seconds_to_first_step(mode: str, megabytes: int, folder: Path, max_steps: int) -> float:
+def seconds_to_first_step(mode: str, megabytes: int, root: Path, max_steps: int) -> float:
     """Start a process, and kill it once it has told its first step, unless it is to write a checkpoint."""
-    command = [sys.executable, __file__, "--child", mode, "--megabytes", str(megabytes), "--dir", str(folder)]
-    command += ["--max-steps", str(max_steps)]
+    folder = root / mode.replace(" ", "-")
+    if mode in (COLD, COLD_IN_CONTAINER):
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(exist_ok=True)
+    arguments = ["--child", mode, "--megabytes", str(megabytes), "--dir", str(folder), "--max-steps", str(max_steps)]
+    command = [sys.executable, __file__, *arguments]
+    environment = dict(os.environ)
+    if mode in (COLD_IN_CONTAINER, IN_CONTAINER):
+        command = [sys.executable, "-m", "spotproof.container", __file__, *arguments]
+        environment |= container_environment(root / "ml", folder)
     began = time.time()
     first = None
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment, start_new_session=True
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if first is None and line.startswith("first step at "):
                 first = float(line.split()[-1]) - began
                 if max_steps > 2:
-                    process.kill()
+                    os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     if first is None:
         raise RuntimeError(f"{mode}: no first step")
     return first
 
 
-def measure_reading(megabytes: int, rounds: int, folder: Path) -> None:
-    """Print the table of reading."""
+def container_environment(ml_root: Path, checkpoints: Path) -> dict[str, str]:
+    """Return what leads the container's runtime to *checkpoints*, as SageMaker's files would."""
+    config = ml_root / "input" / "config"
+    config.mkdir(parents=True, exist_ok=True)
+    (config / "checkpointconfig.json").write_text(json.dumps({"LocalPath": str(checkpoints)}))
+    return {ENV_BASE_DIR: str(ml_root)}
+
+
+def measure_reading(megabytes: int, rounds: int, folder: Path) -> dict[str, list[float]]:
+    """Return the seconds of both ways of reading in each round."""
     import torch
     from save_stall import State
 
@@ -102,61 +132,86 @@ def measure_reading(megabytes: int, rounds: int, folder: Path) -> None:
     checkpointer.register("state", state)
     checkpointer.save(1, wait=True)
     torch.save(state.state_dict(), folder / "read.pt")
-    seconds: dict[str, list[float]] = {"torch.load": [], "Spotproof, verified": []}
+    seconds: dict[str, list[float]] = {LOAD: [], READ: []}
     for turn in range(rounds + 1):
         began = time.perf_counter()
-        torch.load(folder / "read.pt", weights_only=True)
+        loaded_state = torch.load(folder / "read.pt", weights_only=True)
         loaded = time.perf_counter()
+        del loaded_state
+        began_reading = time.perf_counter()
         reader = Checkpointer(folder / "read")
         manifest = reader.latest()
         assert manifest is not None
-        reader.read(manifest)
+        read_state = reader.read(manifest)
         read = time.perf_counter()
+        del read_state
         if turn:
-            seconds["torch.load"].append(loaded - began)
-            seconds["Spotproof, verified"].append(read - loaded)
-    report(seconds, "torch.load")
+            seconds[LOAD].append(loaded - began)
+            seconds[READ].append(read - began_reading)
+    return seconds
 
 
-def report(seconds: dict[str, list[float]], unit: str) -> None:
-    """Print medians, and ratios to *unit*: of the medians, and the median of each round's own ratio."""
-    base = statistics.median(seconds[unit])
-    print(f"{'':24} {'min s':>8} {'median s':>9} {'x ' + unit:>20} {'by rounds':>10}")
-    for name, values in seconds.items():
-        median = statistics.median(values)
-        by_rounds = statistics.median(one / other for one, other in zip(values, seconds[unit], strict=True))
-        print(f"{name:24} {min(values):8.3f} {median:9.3f} {median / base:20.2f} {by_rounds:10.2f}")
+def measure_import(rounds: int) -> list[float]:
+    """Return the seconds that ``import spotproof`` takes, each time in a new process."""
+    program = (
+        "import sys, time; began = time.perf_counter(); import spotproof; print(time.perf_counter() - began); "
+        "sys.exit(bool({'torch', 'boto3'} & sys.modules.keys()))"
+    )
+    command = [sys.executable, "-c", program]
+    return [float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout) for _ in range(rounds)]
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--megabytes", type=int, default=512)
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--dir", type=Path, default=Path(".spotproof"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser)
+    parser.add_argument("--megabytes", type=int)
+    parser.add_argument("--rounds", type=int)
     parser.add_argument("--max-steps", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    megabytes = args.megabytes or (64 if args.quick else 512)
+    rounds = args.rounds or (2 if args.quick else 8)
     if args.child:
-        train(args.child, args.megabytes, args.dir, max_steps=args.max_steps)
+        train(args.child, megabytes, args.dir, max_steps=args.max_steps)
         return
     args.dir.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=args.dir))
+    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=args.dir)).absolute()
     os.environ["PYTHONWARNINGS"] = "ignore"
     try:
-        print(f"Reading {args.megabytes} MB, in the page cache")
-        measure_reading(args.megabytes, args.rounds, folder)
-        print(f"\nFrom the start of a process to its first step, {args.megabytes} MB of state")
-        for mode in MODES[1:]:
-            seconds_to_first_step(mode, args.megabytes, folder, 2)  # writes the checkpoint
-        seconds: dict[str, list[float]] = {mode: [] for mode in MODES}
-        for turn in range(args.rounds):
-            for mode in MODES:
-                seconds[mode].append(seconds_to_first_step(mode, args.megabytes, folder, 10**6))
-            print(f"  round {turn + 1} of {args.rounds}", flush=True)
-        report(seconds, "Lightning resume")
+        seconds = measure_reading(megabytes, rounds, folder) | {IMPORT: measure_import(rounds)}
+        for mode in (STOCK, OURS, IN_CONTAINER):
+            seconds_to_first_step(mode, megabytes, folder, 2)  # writes the checkpoint
+        seconds |= {mode: [] for mode in MODES}
+        for turn in range(rounds):
+            for mode in MODES[turn % len(MODES) :] + MODES[: turn % len(MODES)]:
+                seconds[mode].append(seconds_to_first_step(mode, megabytes, folder, 10**6))
+            print(f"  round {turn + 1} of {rounds}", flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    finish(summarized(seconds, f"{megabytes} MB of state, in the page cache, {rounds} rounds"), args.json)
+
+
+def summarized(seconds: dict[str, list[float]], settings: str) -> Result:
+    """Return the table."""
+    rows = [[name, f"{min(values):.3f} s", f"{statistics.median(values):.3f} s"] for name, values in seconds.items()]
+
+    def ratio(one: str, other: str) -> float:
+        return statistics.median(a / b for a, b in zip(seconds[one], seconds[other], strict=True))
+
+    goals = [
+        Goal(what="verified read to torch.load", measured=ratio(READ, LOAD), limit=1.5),
+        Goal(what="process start → first step to Lightning's resume", measured=ratio(OURS, STOCK), limit=1.02),
+        Goal(
+            what="the same under the container to a cold start there",
+            measured=ratio(IN_CONTAINER, COLD_IN_CONTAINER),
+            limit=1.05,
+        ),
+    ]
+    goals.append(
+        Goal(what="import spotproof, neither torch nor boto3", measured=max(seconds[IMPORT]), limit=0.3, unit="s")
+    )
+    return Result("restore", "Back to the first step", settings, ["", "min", "median"], rows, goals)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """How long does a save stop training, and how long until it is durable? Each beside its rivals, in the same minutes.
 
-    python benchmarks/save_stall.py [--megabytes 1024] [--rounds 8] [--dir FOLDER]
+    python benchmarks/save_stall.py [--quick] [--json FILE] [--megabytes 1024] [--rounds 10] [--dir FOLDER]
 
-Prints ratios to a warm memcpy of the same bytes, the floor of any snapshot by copying, and to a raw write and fsync.
-The state is a model's and Adam's: three tensors for each parameter. Each rival saves the same state, one after another
-in each round. The first rounds warm up: buffers, and the disk's blocks, which cost more the first time.
+The floor of any snapshot by copying is a warm memcpy of the same bytes: torch's copy into tensors that are there, on
+all threads, or numpy's on one, whichever is faster in the median. That of anything durable is a raw write and fsync.
+The state is a model's and Adam's: three tensors for each parameter. In each round each rival saves the same state once,
+every round in another order; before each, some steps of a real training run in the same process and every tensor
+changes, so that caches and the allocator are as a training leaves them. What a rival wrote is fsynced before the next
+one's turn. The first rounds warm up: buffers, and the disk's blocks, which cost more the first time.
 """
 
 import argparse
@@ -17,9 +20,11 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from common import Goal, Result, add_options, finish, percentile95
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 
@@ -30,6 +35,9 @@ from spotproof.events import CheckpointCommitted
 NUM_TENSORS = 72
 WARM_UP_ROUNDS = 4
 FROZEN_SHARE = 0.95
+MEMCPY, MEMCPY_ON_ONE, RAW = "warm memcpy, torch", "warm memcpy, one thread", "raw write + fsync"
+OURS, FROZEN, DURABLE = "Spotproof stall", f"the same, {FROZEN_SHARE:.0%} frozen", "Spotproof staged → durable"
+SYNC, ASYNC, DCP = "Lightning synchronous save", "AsyncCheckpointIO stall", "DCP async_save stall"
 
 
 class State:
@@ -52,6 +60,31 @@ class State:
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Take *state*."""
         self.tensors = state
+
+
+class Training:
+    """Steps of an MLP, for what they do to the process between two saves."""
+
+    def __init__(self) -> None:
+        self.model = torch.nn.Sequential(*[torch.nn.Linear(1024, 1024) for _ in range(4)])
+        self.optimizer = torch.optim.Adam(self.model.parameters())
+
+    def step(self) -> None:
+        """Train one step."""
+        self.optimizer.zero_grad()
+        self.model(torch.randn(128, 1024)).square().mean().backward()
+        self.optimizer.step()
+
+
+def settle(folder: Path) -> None:
+    """Return when all files below *folder* are on the disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            fd = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
 
 
 def raw_write(path: Path, data: memoryview) -> None:
@@ -82,7 +115,11 @@ def measure(megabytes: int, rounds: int, folder: Path) -> tuple[dict[str, list[f
         for name, tensor in state.tensors.items():
             copy[name].copy_(tensor)
 
-    def settle_async() -> None:
+    def memcpy_on_one() -> None:
+        for name, tensor in state.tensors.items():
+            np.copyto(copy[name].numpy(), tensor.numpy())
+
+    def wait_for_async() -> None:
         # AsyncCheckpointIO has no way to wait but its end, after which it takes no more saves.
         behind._executor.submit(lambda: None).result()
 
@@ -92,39 +129,45 @@ def measure(megabytes: int, rounds: int, folder: Path) -> tuple[dict[str, list[f
     def nothing() -> None:
         pass
 
+    training = Training()
     steps = iter(range(10**9))
     # Name → what is timed, what is waited for after it.
     measures: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
-        "warm memcpy": (memcpy, nothing),
-        "Spotproof stall": (lambda: checkpointer.save(next(steps)), checkpointer.wait),
-        f"the same, {FROZEN_SHARE:.0%} frozen": (lambda: of_frozen.save(next(steps)), of_frozen.wait),
-        "Lightning synchronous save": (
+        MEMCPY: (memcpy, nothing),
+        MEMCPY_ON_ONE: (memcpy_on_one, nothing),
+        OURS: (lambda: checkpointer.save(next(steps)), checkpointer.wait),
+        FROZEN: (lambda: of_frozen.save(next(steps)), of_frozen.wait),
+        SYNC: (
             lambda: plain.save_checkpoint(state.state_dict(), folder / "sync.ckpt"),
-            os.sync,
+            nothing,
         ),
-        "AsyncCheckpointIO stall": (
+        ASYNC: (
             lambda: behind.save_checkpoint(state.state_dict(), folder / "async.ckpt"),
-            settle_async,
+            wait_for_async,
         ),
-        "DCP async_save stall": (save_by_dcp, lambda: under_way.pop().result()),
-        "raw write + fsync": (lambda: raw_write(folder / "raw", flat), nothing),
+        DCP: (save_by_dcp, lambda: under_way.pop().result()),
+        RAW: (lambda: raw_write(folder / "raw", flat), nothing),
     }
     seconds: dict[str, list[float]] = {name: [] for name in measures}
-    seconds["Spotproof staged → durable"] = []
+    seconds[DURABLE] = []
     for turn in range(rounds + WARM_UP_ROUNDS):
-        for name, (action, settle) in measures.items():
+        names = list(measures)
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            action, wait = measures[name]
+            for _ in range(3):
+                training.step()
             state.change()
             frozen.change()
             began = time.perf_counter()
             action()
             taken = time.perf_counter() - began
-            settle()
-            os.sync()  # what one rival left in the page cache must not slow the next one down
+            wait()
+            settle(folder)
             if turn < WARM_UP_ROUNDS:
                 continue
             seconds[name].append(taken)
-            if name == "Spotproof stall" and checkpointer.writer and checkpointer.writer.last_durable_seconds:
-                seconds["Spotproof staged → durable"].append(checkpointer.writer.last_durable_seconds)
+            if name == OURS and checkpointer.writer and checkpointer.writer.last_durable_seconds:
+                seconds[DURABLE].append(checkpointer.writer.last_durable_seconds)
         print(f"  round {turn + 1} of {rounds + WARM_UP_ROUNDS}", flush=True)
     checkpointer.close()
     behind.teardown()
@@ -133,38 +176,58 @@ def measure(megabytes: int, rounds: int, folder: Path) -> tuple[dict[str, list[f
     return seconds, [event.written_bytes for event in committed[1:]]
 
 
-def percentile95(values: list[float]) -> float:
-    """Return the 95th percentile."""
-    return statistics.quantiles(values, n=20, method="inclusive")[-1]
-
-
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--megabytes", type=int, default=1024)
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--dir", type=Path, default=None, help="where to write; by default a new folder in .spotproof")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser)
+    parser.add_argument("--megabytes", type=int)
+    parser.add_argument("--rounds", type=int)
     args = parser.parse_args()
+    megabytes = args.megabytes or (64 if args.quick else 1024)
+    rounds = args.rounds or (3 if args.quick else 10)
     warnings.simplefilter("ignore")
-    root = args.dir or Path(".spotproof")
-    root.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=root))
-    print(f"{args.megabytes} MB of state in {NUM_TENSORS} tensors, {torch.get_num_threads()} threads")
+    args.dir.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=args.dir)).absolute()
     try:
-        seconds, frozen_bytes = measure(args.megabytes, args.rounds, folder)
+        seconds, frozen_bytes = measure(megabytes, rounds, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    memcpy = statistics.median(seconds["warm memcpy"])
-    raw = statistics.median(seconds["raw write + fsync"])
-    print(f"{'':30} {'min s':>8} {'median s':>9} {'p95 s':>8} {'p95/med':>8} {'x memcpy':>9} {'x raw write':>11}")
-    for name, values in seconds.items():
-        median, high = statistics.median(values), percentile95(values)
-        print(
-            f"{name:30} {min(values):8.3f} {median:9.3f} {high:8.3f} {high / median:8.2f} {median / memcpy:9.2f} "
-            f"{median / raw:11.2f}"
-        )
-    share = max(frozen_bytes) / (args.megabytes * 2**20)
-    print(f"{FROZEN_SHARE:.0%} frozen: at most {share:.1%} of the bytes written by any save after the first")
+    settings = (
+        f"{megabytes} MB of state in {NUM_TENSORS} tensors, {torch.get_num_threads()} threads, "
+        f"{rounds} rounds after {WARM_UP_ROUNDS} to warm up"
+    )
+    share = max(frozen_bytes) / (megabytes * 2**20)
+    finish(summarized(seconds, share, settings), args.json)
+
+
+def summarized(seconds: dict[str, list[float]], frozen_share: float, settings: str) -> Result:
+    """Return the table. Ratios are of medians, but for what a disk's moods decide: there of each round."""
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    memcpy = min(median[MEMCPY], median[MEMCPY_ON_ONE])
+    rows = [
+        [
+            name,
+            *(f"{value * 1000:.1f} ms" for value in (min(values), median[name], percentile95(values))),
+            f"{percentile95(values) / median[name]:.2f}",
+            f"{median[name] / memcpy:.2f}",
+        ]
+        for name, values in seconds.items()
+    ]
+    durable = statistics.median(one / raw for one, raw in zip(seconds[DURABLE], seconds[RAW], strict=True))
+    goals = [
+        Goal(what="stall to a warm memcpy", measured=median[OURS] / memcpy, limit=1.25),
+        Goal(what="stall to Lightning's synchronous save", measured=median[OURS] / median[SYNC], limit=0.10, digits=3),
+        Goal(what="stall to AsyncCheckpointIO's", measured=median[OURS] / median[ASYNC], limit=0.5),
+        Goal(what="stall to DCP async_save's", measured=median[OURS] / median[DCP], limit=1.0),
+        Goal(what="stall, p95 to median", measured=percentile95(seconds[OURS]) / median[OURS], limit=1.5),
+        Goal(what="stall of a 95 % frozen state to the full copy", measured=median[FROZEN] / median[OURS], limit=0.1),
+        Goal(
+            what="bytes written of a 95 % frozen state, most", measured=100 * frozen_share, limit=8, unit="%", digits=1
+        ),
+        Goal(what="staged → durable to raw write + fsync", measured=durable, limit=1.2),
+    ]
+    columns = ["", "min", "median", "p95", "p95 / median", "x memcpy"]
+    return Result("save_stall", "What a save stops training for", settings, columns, rows, goals)
 
 
 if __name__ == "__main__":

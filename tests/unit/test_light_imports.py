@@ -9,7 +9,15 @@ HEAVY = ("torch", "lightning", "boto3", "botocore", "obstore", "numpy", "moto")
 
 
 @pytest.mark.parametrize(
-    "module", ["spotproof", "spotproof.cli", "spotproof.checkpoint", "spotproof.container", "spotproof.storage"]
+    "module",
+    [
+        "spotproof",
+        "spotproof.cli",
+        "spotproof.checkpoint",
+        "spotproof.container",
+        "spotproof.storage",
+        "spotproof.testing",
+    ],
 )
 def test_nothing_heavy_is_loaded(module):
     """In a fresh interpreter."""
@@ -23,7 +31,9 @@ def test_all_names_are_there():
     import spotproof
     import spotproof.checkpoint
     import spotproof.lightning
+    import spotproof.loop
+    import spotproof.testing
 
-    for room in (spotproof, spotproof.checkpoint, spotproof.lightning):
+    for room in (spotproof, spotproof.checkpoint, spotproof.lightning, spotproof.loop, spotproof.testing):
         for name in room.__all__:
             assert getattr(room, name) is not None

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from spotproof._version import __version__
-from spotproof.cli import checkpoints, jobs, platform, rehearse
+from spotproof.cli import checkpoints, clients, jobs, plan, platform, rehearse
 
 __all__ = ["app"]
 
@@ -37,8 +37,13 @@ def _options(
 
 app.command()(rehearse.demo)
 app.command()(rehearse.rehearse)
+app.command()(plan.plan)
 app.command()(platform.serve)
 app.command()(platform.reclaim)
+app.command("env", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(
+    clients.run_with_environment
+)
+app.command()(platform.faults)
 app.command()(jobs.launch)
 app.command("list")(jobs.list_jobs)
 app.command()(jobs.logs)

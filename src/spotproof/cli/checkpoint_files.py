@@ -29,7 +29,7 @@ def export(
     """Make a Lightning .ckpt file of a checkpoint.
 
     It is for load_from_checkpoint() and Trainer.fit(ckpt_path=…); what was saved without Lightning comes as a dict of
-    states.
+    states. Of a training of several ranks it holds what rank 0 held.
     """
     from rich.filesize import decimal
 
@@ -41,14 +41,17 @@ def export(
     manifest = read_checkpoint(storage, step if step is not None else step_in_place)
     is_safe = converter.export_checkpoint(storage, manifest, target, force=is_forced)
     size_bytes = target.stat().st_size
-    names = sorted({tensor.name.partition("/")[0] for rank in manifest.ranks for tensor in rank.tensors})
+    names = sorted({tensor.name.partition("/")[0] for tensor in manifest.ranks[0].tensors})
+    num_ranks = len(manifest.ranks)
     is_lightning = names == [converter.LIGHTNING]
     if as_json:
         result: dict[str, Any] = {"file": str(target), "step": manifest.step, "bytes": size_bytes}
-        print_json({**result, "is_lightning": is_lightning, "loads_with_weights_only": is_safe})
+        result |= {"is_lightning": is_lightning, "loads_with_weights_only": is_safe}
+        print_json({**result, "rank": 0, "num_ranks": num_ranks})
         return
     what = "a Lightning checkpoint" if is_lightning else f"a dict of states ({', '.join(names)})"
-    print_line(f"{target}: {what} of step {manifest.step}, {decimal(size_bytes)}.")
+    of_rank = f", as rank 0 of {num_ranks} held it" if num_ranks > 1 else ""
+    print_line(f"{target}: {what} of step {manifest.step}{of_rank}, {decimal(size_bytes)}.")
     if not is_safe:
         print_line(
             "It holds types that torch.load reads with weights_only=False only, or after "

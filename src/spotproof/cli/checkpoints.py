@@ -164,7 +164,7 @@ def _inspect(storage: "Storage", *, is_deep: bool) -> list[dict[str, Any]]:
     known: dict[StoredFile, CheckpointDamaged | None] = {}  # a pack that several share is read once
     for step in committed_steps(storage):
         item: dict[str, Any] = {"step": step, "created_at": None, "attempt": None, "tensors": None, "bytes": None}
-        item["problem"] = None
+        item |= {"ranks": None, "problem": None}
         try:
             manifest = read_manifest(storage, manifest_key(step))
             item |= {
@@ -172,6 +172,7 @@ def _inspect(storage: "Storage", *, is_deep: bool) -> list[dict[str, Any]]:
                 "attempt": manifest.attempt,
                 "tensors": sum(len(rank.tensors) for rank in manifest.ranks),
                 "bytes": manifest.total_bytes,
+                "ranks": len(manifest.ranks),
             }
             if is_deep:
                 verify(storage, manifest, known)
@@ -203,10 +204,13 @@ def _show(found: list[dict[str, Any]], as_json: bool) -> None:
         size = decimal(item["bytes"]) if item["bytes"] is not None else "-"
         rows.append((item["step"], state, item["attempt"], created, item["tensors"], size, item["problem"] or ""))
     headings: list[str] = ["step", "state", "attempt", "created", "tensors", "size", "problem"]
+    if any(item["ranks"] not in (None, 1) for item in found):
+        headings.insert(3, "ranks")
+        rows = [(*row[:3], item["ranks"], *row[3:]) for row, item in zip(rows, found, strict=True)]
     if not any(row[-1] for row in rows):
         headings, rows = headings[:-1], [row[:-1] for row in rows]
     rows = [tuple("-" if cell is None else cell for cell in row) for row in rows]
-    print_table(headings, rows, right=("step", "attempt", "tensors", "size"))
+    print_table(headings, rows, right=("step", "attempt", "ranks", "tensors", "size"))
 
 
 app.command("export")(checkpoint_files.export)

@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from spotproof.rehearsal import (
+    ChaosPlanned,
     Compared,
     InputsUploaded,
     JobEnded,
@@ -68,6 +69,9 @@ class LiveView:
             self._say("ready", f"local SageMaker at {event.url}")
         elif isinstance(event, InputsUploaded):
             self._say("uploaded", f"input {event.channel}, {event.num_files} file{'s' * (event.num_files != 1)}")
+        elif isinstance(event, ChaosPlanned):
+            text = f"--seed {event.seed} draws the same again\nsync faults: {event.sync_faults}\n"
+            self._say("chaos", f"{text}S3 faults: {event.s3_faults}", style="bold")
         elif isinstance(event, JobSubmitted):
             kind = f"managed spot, to be reclaimed at {event.reclaim}" if event.is_spot else "on demand, undisturbed"
             if event.is_spot and event.reclaim == "none":

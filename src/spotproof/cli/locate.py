@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spotproof.errors import EngineError
+from spotproof.userdir import user_folder
 
 if TYPE_CHECKING:
     from spotproof.launch import TrainingService
 
-__all__ = ["LocalServer", "default_state_dir", "find_local_server", "open_service", "post_reclaim", "use_local_server"]
+__all__ = ["LocalServer", "ask_controls", "default_state_dir", "find_local_server", "open_service", "use_local_server"]
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_SAGEMAKER", "AWS_ENDPOINT_URL")
 
@@ -30,8 +31,7 @@ class LocalServer:
 
 def default_state_dir() -> Path:
     """Return where ``serve`` keeps jobs and buckets unless told otherwise."""
-    state_home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(state_home).expanduser() / "spotproof" / "local"
+    return user_folder(os.environ) / "local"
 
 
 def find_local_server(state_dir: Path | None = None) -> LocalServer | None:
@@ -93,8 +93,10 @@ def require_local_server(state_dir: Path | None = None) -> None:
         )
 
 
-def post_reclaim(job_name: str, *, endpoint: str | None = None, state_dir: Path | None = None) -> dict[str, Any]:
-    """Ask the local server to take the job's machines away now.
+def ask_controls(
+    door: str, fields: Mapping[str, Any], *, endpoint: str | None = None, state_dir: Path | None = None
+) -> dict[str, Any]:
+    """Send *fields* that are not None to one of the local server's own doors; return its answer.
 
     Raises:
         EngineError: No local server runs, or it refused.
@@ -107,8 +109,8 @@ def post_reclaim(job_name: str, *, endpoint: str | None = None, state_dir: Path 
         assert server is not None
         url = server.url
     request = urllib.request.Request(
-        f"{url.rstrip('/')}/spotproof/reclaim",
-        data=json.dumps({"TrainingJobName": job_name}).encode(),
+        f"{url.rstrip('/')}/spotproof/{door}",
+        data=json.dumps({name: value for name, value in fields.items() if value is not None}).encode(),
         headers={"Content-Type": "application/json"},
         method="POST",
     )
@@ -117,12 +119,14 @@ def post_reclaim(job_name: str, *, endpoint: str | None = None, state_dir: Path 
             answer = json.loads(response.read() or b"{}")
             return answer if isinstance(answer, dict) else {}
     except urllib.error.HTTPError as error:
-        raise EngineError(f"The local SageMaker refused to reclaim {job_name!r}: {_message(error)}") from error
+        name = fields.get("TrainingJobName")
+        whose = f" for job {name!r}" if name is not None else ""
+        raise EngineError(f"The local SageMaker refused{whose}: {_message(error)}") from error
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise EngineError(
             f"{url} does not answer as a local SageMaker: {reason}.",
-            why="Only the local one can be told to reclaim; AWS does so when it pleases.",
+            why="Only the local one can be told to reclaim or to fail; AWS does so when it pleases.",
             do="Start one with `spotproof serve`.",
         ) from error
 

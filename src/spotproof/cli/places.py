@@ -13,7 +13,11 @@ __all__ = ["open_place", "parse_place", "read_checkpoint"]
 
 
 def open_place(place: str, is_aws: bool) -> "Storage":
-    """Return the storage of a directory or an S3 prefix: at the local server if one runs, unless AWS is asked for."""
+    """Return the storage of a directory or an S3 prefix: at the local server if one runs, unless AWS is asked for.
+
+    Raises:
+        SpecError: It can't be reached; says why, and what to do.
+    """
     from spotproof.cli.locate import open_service, use_local_server
     from spotproof.storage import open_storage
 
@@ -22,7 +26,9 @@ def open_place(place: str, is_aws: bool) -> "Storage":
             open_service(is_aws=True)  # finds the credentials of an AWS profile
         else:
             use_local_server()
-    return open_storage(place)
+    storage = open_storage(place)
+    storage.check_access()
+    return storage
 
 
 def parse_place(text: str) -> tuple[str, int | None]:

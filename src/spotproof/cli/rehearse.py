@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ DEMO_JOB = Path("examples/cifar10/digits.yaml")
 DEMO_RECLAIM = "step:100,step:250"
 """Neither is at an epoch's end."""
 
+DEFAULT_RECLAIM = "step:20,step:50"
 _FOLDER_PREFIX = "spotproof-rehearsal-"
 """Followed by the process id of its owner."""
 
@@ -57,7 +59,26 @@ def demo(
 
 def rehearse(
     job: Annotated[Path, typer.Argument(help="The job's YAML file.", metavar="JOB.YAML")],
-    reclaim: Reclaim = "step:20,step:50",
+    reclaim: Annotated[
+        str | None,
+        typer.Option(
+            help="Interruption schedule, for example at:30s@grace=120. Default: step:20,step:50, or of --chaos."
+        ),
+    ] = None,
+    chaos: Annotated[
+        bool, typer.Option("--chaos", help="Draw reclaims, and faults of all kinds, spread over the whole job.")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option(help="Draw the chaos of this number again.", min=0, show_default=False)
+    ] = None,
+    sync_faults: Annotated[
+        str | None,
+        typer.Option(help="What goes wrong with the mirroring of checkpoints, for example torn:0.2@seed=3,late:5s."),
+    ] = None,
+    s3_faults: Annotated[
+        str | None,
+        typer.Option(help="What goes wrong with S3, for example error:0.05@seed=1,latency:200ms,bandwidth:5MB/s."),
+    ] = None,
     compare: Compare = True,
     hosts: Hosts = "auto",
     inputs: Annotated[
@@ -73,12 +94,20 @@ def rehearse(
     """Run a job locally, really reclaim it, compare the models.
 
     The job runs on a local SageMaker of its own, is killed and restarted on a schedule, and its model is compared, bit
-    for bit, with that of an undisturbed run. Exit 7 if they differ.
+    for bit, with that of an undisturbed run. Exit 7 if they differ. --chaos does to it, besides, whatever can go wrong
+    between a machine and S3.
     """
     from spotproof.spec import read_job_spec
 
     spec = read_job_spec(job, inputs=_pairs(inputs, "--input"), hyperparameters=_pairs(hyperparameters, "--set"))
-    _run(spec, reclaim, compare, hosts, state_dir, as_json, allow_unfired=allow_unfired)
+    if seed is not None and not chaos:
+        raise SpecError(f"--seed {seed} is of no use.", why="It is the chaos that is drawn.", do="Add --chaos.")
+    if chaos and seed is None:
+        seed = random.SystemRandom().randrange(10**6)
+    if reclaim is None and not chaos:
+        reclaim = DEFAULT_RECLAIM
+    trouble = {"sync_faults": sync_faults, "s3_faults": s3_faults}
+    _run(spec, reclaim, compare, hosts, state_dir, as_json, allow_unfired=allow_unfired, chaos_seed=seed, **trouble)
 
 
 def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
@@ -93,13 +122,16 @@ def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
 
 def _run(
     spec: "JobSpec",
-    reclaim: str,
+    reclaim: str | None,
     compare: bool,
     hosts: str,
     state_dir: Path | None,
     as_json: bool,
     *,
     allow_unfired: bool,
+    chaos_seed: int | None = None,
+    sync_faults: str | None = None,
+    s3_faults: str | None = None,
 ) -> None:
     from spotproof.cli.console import open_console, print_line
     from spotproof.cli.live import LiveView
@@ -111,7 +143,15 @@ def _run(
     try:
         with _folder(state_dir) as folder, LiveView(open_console(stderr=as_json)) as view:
             summary = run_rehearsal(
-                spec, reclaim=reclaim, compare=compare, hosts=mode, state_dir=folder, on_progress=view
+                spec,
+                reclaim=reclaim,
+                compare=compare,
+                hosts=mode,
+                sync_faults=sync_faults,
+                s3_faults=s3_faults,
+                chaos_seed=chaos_seed,
+                state_dir=folder,
+                on_progress=view,
             )
     except KeyboardInterrupt:
         print_line("Interrupted: the job and the local SageMaker were ended.", stderr=True, style="yellow")

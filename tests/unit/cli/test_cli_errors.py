@@ -28,7 +28,8 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     """Help lists every command; the version is the package's."""
     assert run(["--help"]) == 0
     text = capsys.readouterr().out
-    for command in ["demo", "rehearse", "serve", "reclaim", "launch", "list", "logs", "stop", "report", "checkpoints"]:
+    commands = ["demo", "rehearse", "plan", "serve", "reclaim", "faults", "launch", "list", "logs", "stop", "report"]
+    for command in [*commands, "checkpoints"]:
         assert f"  {command} " in text
     assert "..." not in text.partition("Commands:")[2]
 

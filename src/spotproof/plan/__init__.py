@@ -1,0 +1,68 @@
+"""What will it cost, by when is it done, how often to save: answered before a cent is spent.
+
+In: a job's work and deadline, traces of capacity, prices, and what a rehearsal or an earlier job measured. Out: a
+:class:`Plan`: what every policy makes of the job over start times, the best interval between saves, and what to write
+into job.yaml. Seeded, no clock, no I/O but trace files. Who may import it: ``cli`` and the rooms above ``checkpoint``.
+Needs numpy; loads neither torch nor boto3.
+"""
+
+from spotproof.plan.advise import ASSUMED_DOWN, ASSUMED_UP, Offer, Plan, Question, assumed_offer, make_plan
+from spotproof.plan.costs import Costs, Figure, costs_of
+from spotproof.plan.document import to_json
+from spotproof.plan.forecast import Forecast, Spread, forecast, forecast_bound
+from spotproof.plan.generate import Lengths, fit_spells, generate_trace
+from spotproof.plan.intervals import (
+    compare_intervals,
+    daly_seconds,
+    expected_makespan_seconds,
+    replayed_running,
+    young_seconds,
+)
+from spotproof.plan.job import PlannedJob, Pool
+from spotproof.plan.offers import parse_offers
+from spotproof.plan.omniscient import omniscient_bound
+from spotproof.plan.page import build_page
+from spotproof.plan.prices import Price, Prices, parse_prices
+from spotproof.plan.simulate import POLICIES, Outcomes, play
+from spotproof.plan.spells import Spells, spells_of
+from spotproof.plan.table import render_plan
+
+__all__ = [
+    "ASSUMED_DOWN",
+    "ASSUMED_UP",
+    "POLICIES",
+    "Costs",
+    "Figure",
+    "Forecast",
+    "Lengths",
+    "Offer",
+    "Outcomes",
+    "Plan",
+    "PlannedJob",
+    "Pool",
+    "Price",
+    "Prices",
+    "Question",
+    "Spells",
+    "Spread",
+    "assumed_offer",
+    "build_page",
+    "compare_intervals",
+    "costs_of",
+    "daly_seconds",
+    "expected_makespan_seconds",
+    "fit_spells",
+    "forecast",
+    "forecast_bound",
+    "generate_trace",
+    "make_plan",
+    "omniscient_bound",
+    "parse_offers",
+    "parse_prices",
+    "play",
+    "render_plan",
+    "replayed_running",
+    "spells_of",
+    "to_json",
+    "young_seconds",
+]
