@@ -35,7 +35,7 @@ def test_two_reclaims_end_with_the_same_model(job: Path) -> None:
 
 def test_mutant_is_found_and_the_report_is_still_printed(job: Path) -> None:
     """A program that resumes at the right step with a wrong state fails with exit 7 and the first difference."""
-    result = rehearse(job, "--reclaim", "step:13", "--set", "mutant=forget", "--set", "mirrored_at=12")
+    result = rehearse(job, "--reclaim", "step:13", "--set", "mutant=forget", "--set", "mirrored_after=11")
 
     assert result.returncode == 7
     assert "identical: no" in result.stdout

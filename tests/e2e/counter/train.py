@@ -2,8 +2,8 @@
 
 ``--mutant forget`` resumes at the right step with the wrong number: a rehearsal must find that. ``--mutant trusting``
 takes the newest checkpoint without looking whether it is whole, as most programs do: chaos must find that.
-``--mirrored_at 12``: in attempt 0, step 12 waits until all saved before is in S3, so that a reclaim after it is
-followed by a resume, however late the machine is.
+``--mirrored_after 11``: the 12th step of each attempt waits until all saved before is in S3, so that what comes after
+it does not depend on how fast the machine is. It gives up after some seconds: an upload can be lost on purpose.
 """
 
 import argparse
@@ -43,7 +43,7 @@ parser.add_argument("--every", type=int, default=5)
 parser.add_argument("--step_seconds", type=float, default=0.03)
 parser.add_argument("--mutant", default="none")
 parser.add_argument("--fail_at", type=int, default=-1)
-parser.add_argument("--mirrored_at", type=int, default=-1)
+parser.add_argument("--mirrored_after", type=int, default=-1)
 options = parser.parse_args()
 
 storage = LocalStorage(os.environ["SM_CHECKPOINT_DIR"])
@@ -76,9 +76,12 @@ def save(step: int, value: int) -> None:
     )
 
 
-def wait_until_mirrored() -> None:
+def wait_until_mirrored(patience_seconds: float = 2.5) -> None:
+    given_up_at = time.monotonic() + patience_seconds
     saved = [path for path in storage.root.rglob("*") if path.suffix in (".json", ".state", ".safetensors")]
     while not all(path.with_name(path.name + UPLOADED_SUFFIX).exists() for path in saved):
+        if time.monotonic() > given_up_at:
+            return
         time.sleep(0.01)
 
 
@@ -109,7 +112,7 @@ if found is not None:
 tell(start)
 for step in range(start + 1, options.steps + 1):
     time.sleep(options.step_seconds)
-    if step == options.mirrored_at and attempt == 0:
+    if step == start + 1 + options.mirrored_after:
         wait_until_mirrored()
     value = (value * 6364136223846793005 + step) % 2**128
     if step == options.fail_at:
