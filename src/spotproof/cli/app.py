@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from spotproof._version import __version__
-from spotproof.cli import checkpoints, clients, jobs, plan, platform, rehearse
+from spotproof.cli import checkpoints, clients, jobs, launch, logs, plan, platform, rehearse, report
 
 __all__ = ["app"]
 
@@ -44,9 +44,9 @@ app.command("env", context_settings={"ignore_unknown_options": True, "allow_inte
     clients.run_with_environment
 )
 app.command()(platform.faults)
-app.command()(jobs.launch)
+app.command()(launch.launch)
 app.command("list")(jobs.list_jobs)
-app.command()(jobs.logs)
+app.command()(logs.logs)
 app.command()(jobs.stop)
-app.command()(jobs.report)
+app.command()(report.report)
 app.add_typer(checkpoints.app, name="checkpoints")
