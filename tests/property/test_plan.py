@@ -7,21 +7,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spotproof.plan import POLICIES, PlannedJob, Pool, forecast, omniscient_bound, play, spells_of
+from spotproof.plan import POLICIES, Course, PlannedJob, Pool, forecast, omniscient_bound, play, spells_of
 from spotproof.schedule import Trace
 
 STARTS = np.array([0.0, 1234.5, 6000.0, 40_000.0])
 
 
 @st.composite
+def courses(draw):
+    """A price that stands still, or moves."""
+    changes = draw(st.lists(st.tuples(st.integers(1, 200), st.floats(0.2, 3.0)), max_size=6))
+    if not changes:
+        return None
+    lengths = np.array([minutes * 60.0 for minutes, _ in changes])
+    factors = np.array([factor for _, factor in changes])
+    mean = (lengths * factors).sum() / lengths.sum()
+    starts = np.concatenate([[0.0], np.cumsum(lengths)[:-1]])
+    return Course(starts=starts, factors=factors / mean, length_seconds=float(lengths.sum()))
+
+
+@st.composite
 def pools(draw):
-    """One to three pools of any up- and down-times, prices and speeds."""
+    """One to three pools of any up- and down-times, prices, fixed or moving, and speeds."""
     found, gap, size = [], draw(st.sampled_from([600.0, 3600.0])), draw(st.integers(1, 30))
     for index in range(draw(st.integers(1, 3))):
         counts = draw(st.lists(st.integers(0, 1), min_size=size, max_size=size))
         usd, speed = draw(st.floats(0.1, 2.9)), draw(st.sampled_from([1.0, 1.0, 0.5, 1.5]))
         spells = spells_of(Trace.from_ticks(gap, counts))
-        found.append(Pool(name=str(index), spells=spells, usd_per_hour=usd, speed=speed))
+        found.append(Pool(name=str(index), spells=spells, usd_per_hour=usd, speed=speed, course=draw(courses())))
     return found
 
 

@@ -176,6 +176,25 @@ def test_a_trace_takes_capacity_and_gives_it_back():
     assert schedule.replay(1).due(moment(job=6)) is not None
 
 
+def test_a_trace_tells_how_much_of_each_part_is_there():
+    """Parts need not begin where counts change, and a count may reach over several."""
+    found = trace([2, 1, 1, 0], gap_seconds=10)
+    (item,) = parse_schedule("trace:f", read=found).items
+    assert item.trace.shares(1, 4) == pytest.approx([1, 1, 1, 0])
+    assert item.trace.shares(2, 2) == pytest.approx([0.5, 0])
+    assert item.trace.shares(1, 3) == pytest.approx([1, 1, 0.25])
+    (never,) = parse_schedule("trace:f", read=trace([1])).items
+    assert never.trace.shares(2, 2) == [0, 0]
+
+
+def test_traces_that_come_along_have_names():
+    """Wherever a file can stand; another name is refused, with those that there are."""
+    (item,) = parse_schedule("trace:recorded:aws-p3@speed=60").items
+    assert max(item.trace.available) == 32
+    with pytest.raises(SpecError, match="aws-p3"):
+        parse_schedule("trace:recorded:aws-p4")
+
+
 def test_a_trace_repeats_and_may_never_suffice():
     """After its end a trace begins again; a job that needs more than it ever has waits for ever."""
     schedule = parse_schedule("trace:f", read=trace([1, 0], gap_seconds=1))

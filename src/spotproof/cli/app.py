@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from spotproof._version import __version__
-from spotproof.cli import checkpoints, clients, jobs, launch, logs, plan, platform, rehearse, report
+from spotproof.cli import checkpoints, clients, jobs, launch, logs, plan, platform, rehearse, report, traces
 
 __all__ = ["app"]
 
@@ -38,6 +38,7 @@ def _options(
 app.command()(rehearse.demo)
 app.command()(rehearse.rehearse)
 app.command()(plan.plan)
+app.command()(traces.traces)
 app.command()(platform.serve)
 app.command()(platform.reclaim)
 app.command("env", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(

@@ -63,7 +63,10 @@ def plan(
 
     costs = costs_of(_read_measured(measured, is_aws, spec), durations)
     known = parse_prices(_read(prices, "--prices"), str(prices)) if prices is not None else None
-    spot, on_demand = _prices_of(spec, known, spot_price, on_demand_price)
+    has_own = bool(traces) and all("@price=" in text or "@type=" in text for text in traces or [])
+    is_known = on_demand_price is not None and (spot_price is not None or has_own)
+    found_price = known.of(spec.instance_type) if known is not None and not is_known else None
+    spot, on_demand = _prices_of(found_price, spot_price, on_demand_price)
     if traces and (uptime or downtime):
         raise SpecError(
             "--trace and --uptime or --downtime are given.", why="The trace says both.", do="Leave them out."
@@ -122,15 +125,14 @@ def _offers(
 
 
 def _prices_of(
-    spec: "JobSpec", known: "Prices | None", spot_usd: float | None, on_demand_usd: float | None
+    found: "Price | None", spot_usd: float | None, on_demand_usd: float | None
 ) -> "tuple[Price | None, Price | None]":
-    """Return the spot price and the on-demand price to reckon with; an option beats the file."""
+    """Return the spot price and the on-demand price to reckon with; an option beats what the file has."""
     from spotproof.plan import Price
 
     for option, usd in (("--spot-price", spot_usd), ("--on-demand-price", on_demand_usd)):
         if usd is not None and not 0 < usd < 1e6:
             raise SpecError(f"{option} {usd:g} is no price.", do=f"Give USD per hour of one instance: {option} 1.2.")
-    found = known.of(spec.instance_type) if known is not None else None
     spot = on_demand = None
     if spot_usd is not None:
         spot = Price(on_demand_usd_per_hour=None, spot_usd_per_hour=spot_usd, source="given")

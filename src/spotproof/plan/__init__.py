@@ -8,6 +8,7 @@ Needs numpy; loads neither torch nor boto3.
 
 from spotproof.plan.advise import ASSUMED_DOWN, ASSUMED_UP, Offer, Plan, Question, assumed_offer, make_plan
 from spotproof.plan.costs import Costs, Figure, costs_of
+from spotproof.plan.course import Course
 from spotproof.plan.document import to_json
 from spotproof.plan.forecast import Forecast, Spread, forecast, forecast_bound
 from spotproof.plan.generate import Lengths, fit_spells, generate_trace
@@ -25,13 +26,14 @@ from spotproof.plan.page import build_page
 from spotproof.plan.prices import Price, Prices, parse_prices
 from spotproof.plan.simulate import POLICIES, Outcomes, play
 from spotproof.plan.spells import Spells, spells_of
-from spotproof.plan.table import render_plan
+from spotproof.plan.table import format_duration, render_plan
 
 __all__ = [
     "ASSUMED_DOWN",
     "ASSUMED_UP",
     "POLICIES",
     "Costs",
+    "Course",
     "Figure",
     "Forecast",
     "Lengths",
@@ -54,6 +56,7 @@ __all__ = [
     "fit_spells",
     "forecast",
     "forecast_bound",
+    "format_duration",
     "generate_trace",
     "make_plan",
     "omniscient_bound",

@@ -167,7 +167,9 @@ def build_pools(question: Question, *, has_prices: bool) -> list[Pool]:
     for offer in question.offers:
         usd = (offer.price.spot_usd_per_hour or 0.0) if has_prices and offer.price is not None else 0.0
         spells = spells_of(offer.trace, question.num_instances)
-        pools.append(Pool(name=offer.name, spells=spells, usd_per_hour=usd * question.num_instances, speed=offer.speed))
+        course = offer.price.course if has_prices and offer.price is not None else None
+        usd *= question.num_instances
+        pools.append(Pool(name=offer.name, spells=spells, usd_per_hour=usd, speed=offer.speed, course=course))
     if not any(len(pool.spells.starts) for pool in pools):
         most = max(max(offer.trace.available) for offer in question.offers)
         names = ", ".join(offer.name for offer in question.offers)

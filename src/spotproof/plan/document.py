@@ -1,10 +1,11 @@
 """The plan for programs: plain JSON values, each figure under its name, with units in the names. Pure."""
 
 import math
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from spotproof.plan.advise import Plan
+from spotproof.plan.course import Course
 
 __all__ = ["to_json"]
 
@@ -43,8 +44,10 @@ def to_json(plan: Plan) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Course):  # its least and most, not each change
+        return {"least": value.least, "most": value.most, "num_changes": len(value.starts)}
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -74,11 +74,13 @@ class Bounds:
 
 
 def start_times(pools: Sequence[Pool], deadline_seconds: float, num_jobs: int, seed: int) -> Iterator[Floats]:
-    """Yield batches of moments at which jobs are created: spread evenly over the traces, jittered.
+    """Yield batches of moments at which jobs are created: spread evenly over the longest trace, of capacity or of
+    prices, and jittered.
 
     Traces that are long enough are not run over their end; shorter ones begin again from their start.
     """
     laps = [pool.spells.lap_seconds for pool in pools if math.isfinite(pool.spells.lap_seconds)]
+    laps.extend(pool.course.length_seconds for pool in pools if pool.course is not None)
     lap = max(laps, default=86400.0)
     span = lap - deadline_seconds if lap >= 2 * deadline_seconds else lap
     for first in range(0, num_jobs, _BATCH):

@@ -9,9 +9,10 @@ Sources: Young, Commun. ACM 17 (1974), doi:10.1145/361147.361115. Daly, Future G
 doi:10.1016/j.future.2004.11.016.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -33,8 +34,6 @@ __all__ = [
 ]
 
 _RATIO: Final = 1.03
-_FLAT: Final = 1.002
-"""Replayed intervals within a fifth of a percent of the best are as good: a trace has too few up-times to tell."""
 _LEAST_COST_SECONDS: Final = 0.002
 
 
@@ -78,15 +77,18 @@ def expected_makespan_seconds(job: PlannedJob, mean_up_seconds: float, mean_down
 def replayed_running(job: PlannedJob, intervals: Floats, up_seconds: Floats) -> Floats:
     """Return the machine seconds that a second of work takes on recorded up-times, (intervals,); inf if none is kept.
 
+    Where in an interval a reclaim falls is averaged over: a record's ticks and a start-up's length are not known to the
+    second, and an interval that happens to end just before the recorded reclaims is no better than others.
+
     Args:
         job: Start-up, save and time to durable.
         intervals: (intervals,) to be tried.
         up_seconds: (spells,) of the trace.
     """
     total = up_seconds.sum()
-    kept = np.array(
-        [replace(job, interval_seconds=t).kept_and_lost(up_seconds - job.start_seconds)[0].sum() for t in intervals]
-    )
+    durable = up_seconds - job.start_seconds - job.durable_seconds
+    saves = np.array([np.maximum(durable / interval - 0.5, 0.0).sum() for interval in intervals])
+    kept = saves * (intervals - job.save_seconds)
     running: Floats = np.divide(total, kept, out=np.full_like(kept, math.inf), where=kept > 0)
     return running
 
@@ -163,24 +165,11 @@ def compare_intervals(job: PlannedJob, mean_up_seconds: float, up_seconds: Float
     curve = costs("curve", [least * _RATIO**step for step in range(steps + 1)])
     best = max(exact, least)
     if up_seconds is not None:
-        replay = _flat_middle(curve)
-        if replay is not None:
-            rows += costs("replay", [replay])
-            best = max(replay, least)
+        replay = min(curve, key=lambda row: row.replayed_running or math.inf)
+        if replay.replayed_running is not None and math.isfinite(replay.replayed_running):
+            rows.append(dataclasses.replace(replay, name="replay"))
+            best = replay.interval_seconds
     (chosen,) = costs("chosen", [best])
     (half,) = costs("half", [max(best / 2, 1.01 * cost)])
     (double,) = costs("double", [best * 2])
     return Intervals(rows=tuple(rows), chosen=chosen, half=half, double=double, curve=tuple(curve))
-
-
-def _flat_middle(curve: Sequence[IntervalCost]) -> float | None:
-    """Return the middle of the flat bottom; None if nothing is ever kept."""
-    values = [row.replayed_running or math.inf for row in curve]
-    best = min(values)
-    if math.isinf(best):
-        return None
-    good = [row.interval_seconds for row, value in zip(curve, values, strict=True) if value <= best * _FLAT]
-    # The stretch around the best one; farther ones that happen to be as good do not count.
-    place = curve[values.index(best)].interval_seconds
-    near = [seconds for seconds in good if place / 1.5 <= seconds <= place * 1.5]
-    return math.sqrt(near[0] * near[-1])

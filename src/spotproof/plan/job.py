@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spotproof.errors import SpecError
+from spotproof.plan.course import Course
 from spotproof.plan.spells import Floats, Spells
 
 __all__ = ["PlannedJob", "Pool"]
@@ -18,13 +19,20 @@ class Pool:
     name: str
     spells: Spells
     usd_per_hour: float
-    """Of all instances of the job together."""
+    """Of all instances of the job together; the mean over time where it moves."""
     speed: float = 1.0
     """Work done in a second, where the on-demand instances do 1."""
+    course: Course | None = None
+    """How the price moves; None if it does not. Its start is that of the trace."""
 
     def __post_init__(self) -> None:
         _require(self.usd_per_hour >= 0, f"The price of {self.name}, {self.usd_per_hour} USD/h, is below 0.")
         _require(0 < self.speed < math.inf, f"The speed of {self.name}, {self.speed}, is not above 0.")
+
+    def cost_usd(self, begin: Floats, end: Floats) -> Floats:
+        """Return what the machines cost from *begin* to *end*, both (jobs,) seconds after the trace's start."""
+        seconds = end - begin if self.course is None else self.course.weighted_seconds(begin, end)
+        return seconds * (self.usd_per_hour / 3600)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,7 @@
-"""``--trace FILE@price=0.97@zone=us-west-2a``: spot capacity as a person names it. Reads the file; else pure."""
+"""``--trace FILE@price=0.97@zone=us-west-2a``: spot capacity as a person names it. Reads the file; else pure.
+
+A trace that comes with Spotproof is named ``recorded:aws-p3``.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,7 +11,7 @@ from typing import Final
 from spotproof.errors import SpecError
 from spotproof.plan.advise import Offer
 from spotproof.plan.prices import Price, Prices
-from spotproof.schedule import Grammar, Trace, Words, read_trace
+from spotproof.schedule import RECORDED_PREFIX, Grammar, Trace, Words, read_trace
 
 __all__ = ["parse_offers"]
 
@@ -100,7 +103,7 @@ def _positive(words: Words, option: str, example: str) -> float | None:
 
 
 def _names(paths: Sequence[str]) -> list[str]:
-    stems = [PurePath(path).stem for path in paths]
+    stems = [PurePath(path.removeprefix(RECORDED_PREFIX)).stem for path in paths]
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
         raise SpecError(f"The trace {twice!r} is given twice.", do="Name each once: one file is one zone and type.")

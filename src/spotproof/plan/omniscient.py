@@ -75,7 +75,8 @@ def _bound(job: PlannedJob, pools: Sequence[Pool], starts: Floats) -> tuple[Floa
     fastest = max([1.0, *(pool.speed for pool in pools)])
     zeros = np.zeros_like(starts)
     low = _Best(cost=zeros, work=zeros, on_demand_work=zeros)
-    dearest = max([job.usd_per_hour, *(pool.usd_per_hour for pool in pools), 1e-9]) / 3600
+    tops = [pool.usd_per_hour * (pool.course.most if pool.course else 1.0) for pool in pools]
+    dearest = max([job.usd_per_hour, *tops, 1e-9]) / 3600
     high = _walk(job, stretches, slowest, np.full_like(starts, dearest * fastest * 1e6))
     is_possible = high.work >= job.work_seconds * (1 - 1e-9)
     for _ in range(_ROUNDS):
@@ -106,7 +107,7 @@ def _either(is_first: "np.ndarray[tuple[int], np.dtype[np.bool_]]", first: _Best
 
 
 def _stretches(pools: Sequence[Pool], starts: Floats, deadline: float) -> list[_Stretch]:
-    """Cut each job's time at all changes of all pools."""
+    """Cut each job's time at all changes of all pools and their prices."""
     now = np.zeros_like(starts)
     rows: list[_Stretch] = []
     speeds = sorted({pool.speed for pool in pools})
@@ -117,8 +118,12 @@ def _stretches(pools: Sequence[Pool], starts: Floats, deadline: float) -> list[_
             up, down = pool.spells.next_up(now + starts + _EPSILON)
             is_up = up <= now + starts + _EPSILON
             end = np.minimum(end, np.where(is_up, down, up) - starts)
+            price = np.full_like(starts, pool.usd_per_hour / 3600)
+            if pool.course is not None:
+                price *= pool.course.at(now + starts + _EPSILON)
+                end = np.minimum(end, pool.course.next_change(now + starts + _EPSILON) - starts)
             cheapest = offers[pool.speed]
-            cheapest[is_up] = np.minimum(cheapest[is_up], pool.usd_per_hour / 3600)
+            cheapest[is_up] = np.minimum(cheapest[is_up], price[is_up])
         end = np.minimum(np.maximum(end, now + _EPSILON), deadline)
         rows.append(_Stretch(seconds=end - now, offers=tuple(offers.items())))
         now = end

@@ -2,8 +2,8 @@
 
     {"SpotPriceHistory": [{"AvailabilityZone": …, "InstanceType": …, "SpotPrice": "1.14", "Timestamp": …}, …]}
 
-is what ``aws ec2 describe-spot-price-history`` prints: of each type and zone the newest price counts, and there is no
-on-demand price in it. The other form is our own, YAML or JSON::
+is what ``aws ec2 describe-spot-price-history`` prints: the price of each type and zone as it moved. Those of Linux
+count, and there is no on-demand price in it. The other form is our own, YAML or JSON::
 
     date: 2026-11-20
     source: https://aws.amazon.com/sagemaker/pricing/
@@ -13,12 +13,13 @@ on-demand price in it. The other form is our own, YAML or JSON::
 
 import json
 import math
-import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Any, Final
 
 from spotproof.errors import SpecError
+from spotproof.plan.course import Course, course_of
 
 __all__ = ["Price", "Prices", "parse_prices"]
 
@@ -35,8 +36,15 @@ class Price:
 
     on_demand_usd_per_hour: float | None
     spot_usd_per_hour: float | None
+    """The mean over time where it moves."""
     source: str
     """File, date, and what has to be said of it."""
+    course: Course | None = None
+    """How the spot price moves; None if it does not."""
+
+
+Changes = Sequence[tuple[float, float]]
+"""When a price began to hold, in seconds since 1970, and the price in USD per hour."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,8 +52,10 @@ class Prices:
     """All prices of a file."""
 
     source: str
-    by_type: Mapping[str, Mapping[str, Price]]
-    """Instance type, then zone; the zone is empty where the file names none."""
+    by_type: Mapping[str, Price] = field(default_factory=dict)
+    """Of each instance type, where they stand still."""
+    history: Mapping[str, Mapping[str, Changes]] = field(default_factory=dict)
+    """Spot prices as they moved: of each instance type, of each zone."""
 
     def of(self, instance_type: str, zone: str | None = None) -> Price:
         """Return the price of *instance_type*; of several zones, and none named, the median.
@@ -53,31 +63,42 @@ class Prices:
         Raises:
             SpecError: The file has no such type or zone.
         """
-        bare = instance_type.removeprefix("ml.")
-        zones = self.by_type.get(instance_type) or self.by_type.get(bare)
-        if zones is None:
-            known = ", ".join(sorted(self.by_type))
+        known = {**self.by_type, **self.history}
+        named = instance_type if instance_type in known else instance_type.removeprefix("ml.")
+        if named not in known:
             raise SpecError(
                 f"There is no price of {instance_type} in {self.source}.",
-                why=f"It has those of {known}.",
+                why=f"It has those of {', '.join(sorted(known))}.",
                 do="Correct the type, add it to the file, or give --spot-price and --on-demand-price.",
             )
-        is_ec2 = instance_type not in self.by_type
-        if zone is not None and zone not in zones and "" not in zones:
+        price = self.by_type[named] if named in self.by_type else self._replayed(named, zone)
+        if named == instance_type:
+            return price
+        return Price(
+            on_demand_usd_per_hour=price.on_demand_usd_per_hour,
+            spot_usd_per_hour=price.spot_usd_per_hour,
+            source=f"{price.source}; {_EC2}",
+            course=price.course,
+        )
+
+    def _replayed(self, instance_type: str, zone: str | None) -> Price:
+        zones = self.history[instance_type]
+        if zone is not None and zone not in zones:
             raise SpecError(
                 f"There is no price of {instance_type} in {zone} in {self.source}.",
                 why=f"It has those in {', '.join(sorted(zones))}.",
                 do="Correct @zone, or leave it out for the median of them.",
             )
-        found = [zones.get(zone, zones.get(""))] if zone is not None else list(zones.values())
-        prices = [price for price in found if price is not None]
-        return Price(
-            on_demand_usd_per_hour=_median([price.on_demand_usd_per_hour for price in prices]),
-            spot_usd_per_hour=_median([price.spot_usd_per_hour for price in prices]),
-            source=prices[0].source
-            + (f"; median of {len(prices)} zones" if len(prices) > 1 else "")
-            + (f"; {_EC2}" if is_ec2 else ""),
-        )
+        found = zones if zone is None else {zone: zones[zone]}
+        mean, course = course_of(found)
+        times = [seconds for changes in found.values() for seconds, _ in changes]
+        first, last = (datetime.fromtimestamp(edge, timezone.utc).date() for edge in (min(times), max(times)))
+        source = f"{self.source}, {first}" if first == last else f"{self.source}, {first} to {last}"
+        if course is not None:
+            source += f", {course.least * mean:.4g} to {course.most * mean:.4g}"
+        if len(found) > 1:
+            source += f"; median of {len(found)} zones"
+        return Price(on_demand_usd_per_hour=None, spot_usd_per_hour=mean, source=source, course=course)
 
 
 def parse_prices(text: str, source: str) -> Prices:
@@ -109,28 +130,36 @@ def parse_prices(text: str, source: str) -> Prices:
 
 
 def _parse_history(entries: list[Any], text: str, source: str) -> Prices:
-    newest: dict[tuple[str, str], tuple[str, float]] = {}
+    history: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for index, entry in enumerate(entries):
         try:
-            key = (str(entry["InstanceType"]), str(entry["AvailabilityZone"]))
-            at, amount = str(entry["Timestamp"]), entry["SpotPrice"]
-        except (KeyError, TypeError):
+            kind, zone = str(entry["InstanceType"]), str(entry["AvailabilityZone"])
+            at, amount, system = str(entry["Timestamp"]), entry["SpotPrice"], str(entry.get("ProductDescription", ""))
+        except (KeyError, TypeError, AttributeError):
             raise SpecError(
                 f"{source}, SpotPriceHistory[{index}]: a field is missing.",
                 why="It needs InstanceType, AvailabilityZone, SpotPrice and Timestamp.",
                 do=_FORM,
             ) from None
-        usd = _usd(amount, f"{source}{_line_of(text, json.dumps(amount))}, SpotPriceHistory[{index}].SpotPrice")
-        if key not in newest or at > newest[key][0]:
-            newest[key] = (at, usd)
-    if not newest:
-        raise SpecError(f"{source} holds no prices.", do="Ask for another time or type, and write it again.")
-    by_type: dict[str, dict[str, Price]] = {}
-    for (kind, zone), (at, usd) in newest.items():
-        by_type.setdefault(kind, {})[zone] = Price(
-            on_demand_usd_per_hour=None, spot_usd_per_hour=usd, source=f"{source}, {at[:10]}"
+        where = f"{source}{_line_of(text, json.dumps(amount))}, SpotPriceHistory[{index}]"
+        usd, seconds = _usd(amount, f"{where}.SpotPrice"), _seconds(at, f"{where}.Timestamp")
+        # Windows and the Linuxes with a licence cost more, and SageMaker runs neither.
+        if not system or system.startswith("Linux/UNIX"):
+            history.setdefault(kind, {}).setdefault(zone, []).append((seconds, usd))
+    if not history:
+        raise SpecError(
+            f"{source} holds no prices{' of Linux/UNIX' if entries else ''}.",
+            do="Ask for another time, type or --product-descriptions, and write it again.",
         )
-    return Prices(source=source, by_type=by_type)
+    return Prices(source=source, history=history)
+
+
+def _seconds(text: str, where: str) -> float:
+    try:
+        at = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise SpecError(f"{where}: {text!r} is no time.", do="Write it as 2026-11-20T08:00:00Z.") from None
+    return at.replace(tzinfo=at.tzinfo or timezone.utc).timestamp()
 
 
 def _parse_table(document: dict[str, Any], text: str, source: str) -> Prices:
@@ -142,16 +171,15 @@ def _parse_table(document: dict[str, Any], text: str, source: str) -> Prices:
             do="Add a line `date: 2026-11-20`.",
         )
     origin = f"{source}, {date}" + (f", {document['source']}" if document.get("source") else "")
-    by_type: dict[str, dict[str, Price]] = {}
+    by_type: dict[str, Price] = {}
     for kind, fields in document["prices"].items():
         where = f"{source}{_line_of(text, str(kind))}, prices.{kind}"
         if not isinstance(fields, dict) or not fields or set(fields) - {"on_demand", "spot"}:
             raise SpecError(f"{where}: it is not on_demand and spot, in USD per hour.", do=_FORM)
         amounts = {name: _usd(value, f"{where}.{name}") for name, value in fields.items()}
-        price = Price(
+        by_type[str(kind)] = Price(
             on_demand_usd_per_hour=amounts.get("on_demand"), spot_usd_per_hour=amounts.get("spot"), source=origin
         )
-        by_type[str(kind)] = {"": price}
     return Prices(source=source, by_type=by_type)
 
 
@@ -168,8 +196,3 @@ def _usd(value: Any, where: str) -> float:
 def _line_of(text: str, words: str) -> str:
     place = text.find(words)
     return f", line {text.count(chr(10), 0, place) + 1}" if place >= 0 else ""
-
-
-def _median(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None

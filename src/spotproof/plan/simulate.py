@@ -65,8 +65,9 @@ def play(job: PlannedJob, pools: Sequence[Pool], policy: Policy, starts: Floats)
 
     Args:
         job: The work and its costs.
-        pools: Where spot capacity may come from. One that is cheaper for the same work goes first; a job that has a
-            machine stays there until it is reclaimed, or, if it is slower than on demand, until that uses up the slack.
+        pools: Where spot capacity may come from. One that is cheaper on average for the same work goes first; a job
+            that has a machine stays there until it is reclaimed, or, if it is slower than on demand, until that uses
+            up the slack.
         policy: The rule.
         starts: (jobs,) seconds after the start of the traces.
     """
@@ -86,7 +87,6 @@ class _Jobs:
         self._now = np.zeros_like(starts)
         self._left = np.full_like(starts, job.work_seconds)
         self._speeds = np.array([pool.speed for pool in pools])
-        self._prices = np.array([pool.usd_per_hour for pool in pools])
         self._save_and_leave_seconds = job.save_seconds + job.durable_seconds
         self._net_seconds = 2 * job.start_seconds + job.risk_seconds
         laps = {pool.spells.lap_seconds for pool in pools}
@@ -166,7 +166,7 @@ class _Jobs:
         is_done &= ~is_leaving
         kept, lost = np.where(is_done, left, kept), np.where(is_done | is_leaving, 0.0, lost)
         outcomes.spot_seconds[jobs] += end - begin
-        outcomes.cost_usd[jobs] += (end - begin) * (self._prices[pool] / 3600)
+        outcomes.cost_usd[jobs] += self._spot_cost(pool, begin + self._starts[jobs], end + self._starts[jobs])
         outcomes.spot_work_seconds[jobs] += kept
         outcomes.lost_seconds[jobs] += lost
         is_reclaimed = ~is_done & (end < LONGEST_SECONDS)
@@ -177,6 +177,13 @@ class _Jobs:
         self._kept_at[jobs] = np.where(kept > 0, end, self._kept_at[jobs])
         is_over = ~is_reclaimed | (end - self._kept_at[jobs] > 2 * self._lap_seconds)
         outcomes.finish_seconds[jobs] = np.where(is_done, end, np.where(is_over, math.inf, 0.0))
+
+    def _spot_cost(self, where: Indices, begin: Floats, end: Floats) -> Floats:
+        cost = np.zeros_like(begin)
+        for index, pool in enumerate(self._pools):
+            is_there = where == index
+            cost[is_there] = pool.cost_usd(begin[is_there], end[is_there])
+        return cost
 
     def _leave_slow_at(self, begin: Floats, left: Floats, speed: Floats) -> Floats:
         """Return when machines slower than on-demand ones have used up the slack, so that the deadline needs those."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from spotproof.schedule.items import Grammar, Words
+from spotproof.schedule.recorded import RECORDED, RECORDED_PREFIX, read_recorded
 from spotproof.schedule.replay import Item, Schedule
 from spotproof.schedule.trace import Trace
 from spotproof.schedule.trace_files import POLARITIES, UNITS, TraceError, parse_trace
@@ -92,7 +93,8 @@ def _value(words: Words) -> float:
 
 
 def read_trace(words: Words, read: Callable[[str], str] | None = None) -> Trace:
-    """Return the trace in the file that the item *words* names, with its options ``polarity`` and ``unit``.
+    """Return the trace that the item *words* names, a file or ``recorded:NAME``, with its options ``polarity`` and
+    ``unit``.
 
     Raises:
         SpecError: It can't be read, has no form that is known, or leaves open what it means.
@@ -103,11 +105,17 @@ def read_trace(words: Words, read: Callable[[str], str] | None = None) -> Trace:
             raise words.bad(
                 f"{option} {words.options[option]!r} is unknown.", f"Write @{option}= and one of {', '.join(known)}."
             )
+    name = path.removeprefix(RECORDED_PREFIX)
+    if name != path and name not in RECORDED:
+        raise words.bad(f"no trace called {name!r} was recorded.", f"There are {', '.join(sorted(RECORDED))}.")
     try:
-        text = (read or _read)(path)
+        text = read_recorded(name) if name != path else (read or _read)(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise words.bad(f"the file {path!r} can't be read ({reason}).", "Give a path to a trace file.") from error
+        others = ", ".join(RECORDED_PREFIX + each for each in sorted(RECORDED))
+        raise words.bad(
+            f"the file {path!r} can't be read ({reason}).", f"Give a path to a trace file, or one of {others}."
+        ) from error
     try:
         return parse_trace(text, polarity=words.options.get("polarity"), unit=words.options.get("unit"))
     except TraceError as error:

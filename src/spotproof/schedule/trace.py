@@ -59,6 +59,20 @@ class Trace:
             return (laps * self.length_seconds if laps else 0.0) + self.starts[entry] - place
         return math.inf
 
+    def shares(self, num_instances: int, num_parts: int) -> list[float]:
+        """Return, of each of *num_parts* equal parts of the record, how much of it has *num_instances* or more."""
+        if math.isinf(self.length_seconds):
+            return [float(self.available[0] >= num_instances)] * num_parts
+        width = self.length_seconds / num_parts
+        found = [0.0] * num_parts
+        ends = [*self.starts[1:], self.length_seconds]
+        for start, end, count in zip(self.starts, ends, self.available, strict=True):
+            if count >= num_instances:
+                first, last = int(start / width), min(int(end / width), num_parts - 1)
+                for part in range(first, last + 1):
+                    found[part] += max(0.0, min(end, (part + 1) * width) - max(start, part * width)) / width
+        return [min(share, 1.0) for share in found]
+
     def _place(self, seconds: float) -> float:
         return seconds if math.isinf(self.length_seconds) else seconds % self.length_seconds
 

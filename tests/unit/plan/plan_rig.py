@@ -10,10 +10,10 @@ from spotproof.schedule import Trace
 HOUR = 3600.0
 
 
-def pool(counts, gap_seconds=600.0, usd_per_hour=1.0, num_instances=1, speed=1.0, name="pool"):
+def pool(counts, gap_seconds=600.0, usd_per_hour=1.0, num_instances=1, speed=1.0, name="pool", course=None):
     """A pool that follows *counts*, one each *gap_seconds*."""
     spells = spells_of(Trace.from_ticks(gap_seconds, counts), num_instances)
-    return Pool(name=name, spells=spells, usd_per_hour=usd_per_hour, speed=speed)
+    return Pool(name=name, spells=spells, usd_per_hour=usd_per_hour, speed=speed, course=course)
 
 
 def random_counts(seed, num_ticks=300, up=8, down=4):

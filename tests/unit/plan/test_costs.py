@@ -1,14 +1,11 @@
 """Costs are measured, given or assumed, and say so; offers and traces from files."""
 
-from pathlib import Path
-
 import pytest
 
 from spotproof import SpecError
 from spotproof.plan import Price, costs_of, parse_offers
 from spotproof.plan.costs import ASSUMED
 
-DATA = Path(__file__).parents[2] / "data/traces"
 REPORT = {
     "stall_seconds": {"p50": 0.2, "p95": 0.4},
     "durable_seconds": {"p50": 3.0, "p95": 9.0},
@@ -114,11 +111,11 @@ def test_bad_traces_name_file_and_line(content, named):
 def test_recorded_fleets_are_read():
     """Parcae's log and Bamboo's steps, whole."""
     found = parse_offers(
-        [str(DATA / "parcae/p3trace.csv"), str(DATA / "bamboo/g4dn-xlarge-us-east-1c.csv")],
+        ["recorded:aws-p3", "recorded:aws-g4dn-us-east-1c"],
         instance_type="ml.p3.2xlarge",
         prices=None,
         spot_price=None,
     )
-    assert [offer.name for offer in found] == ["p3trace", "g4dn-xlarge-us-east-1c"]
+    assert [offer.name for offer in found] == ["aws-p3", "aws-g4dn-us-east-1c"]
     assert max(found[0].trace.available) == 32
     assert max(found[1].trace.available) <= 16

@@ -1,38 +1,36 @@
-"""Rows of figures on recorded data that ships with the tests: what changes them is a change of the model."""
-
-from pathlib import Path
+"""Rows of figures on the recorded traces that come along: what changes them is a change of the model."""
 
 import numpy as np
 import pytest
 
 from spotproof.plan import PlannedJob, Pool, omniscient_bound, play, spells_of
+from spotproof.schedule.recorded import read_recorded
 from spotproof.schedule.trace_files import parse_trace
 
-DATA = Path(__file__).parents[2] / "data/traces"
 HOUR = 3600.0
 STARTS = np.arange(0, 24 * HOUR, 600.0)
 
 
 def pool(name, num_instances):
-    spells = spells_of(parse_trace((DATA / name).read_text()), num_instances)
+    spells = spells_of(parse_trace(read_recorded(name)), num_instances)
     return Pool(name=name, spells=spells, usd_per_hour=0.9731)
 
 
 @pytest.mark.parametrize(
     ("name", "num_instances", "policy", "cost", "reclaims", "finish_hours"),
     [
-        ("parcae/p3trace.csv", 20, "spot", 10.127, 6.535, 15.531),
-        ("parcae/p3trace.csv", 20, "greedy", 20.927, 2.333, 9.621),
-        ("parcae/p3trace.csv", 20, "uniform-progress", 19.742, 2.528, 9.501),
-        ("parcae/p3trace.csv", 20, "omniscient", 13.768, 0, 0),
-        ("parcae/p3trace.csv", 28, "spot", 20.254, 40.41, 51.418),
-        ("parcae/p3trace.csv", 28, "greedy", 25.15, 1.708, 9.591),
-        ("parcae/p3trace.csv", 28, "uniform-progress", 26.262, 2.243, 9.465),
-        ("parcae/p3trace.csv", 28, "omniscient", 22.924, 0, 0),
-        ("bamboo/g4dn-xlarge-us-east-1c.csv", 6, "spot", 9.018, 4.653, 13.076),
-        ("bamboo/g4dn-xlarge-us-east-1c.csv", 6, "greedy", 17.783, 1.229, 9.47),
-        ("bamboo/g4dn-xlarge-us-east-1c.csv", 6, "uniform-progress", 17.906, 1.91, 9.251),
-        ("bamboo/g4dn-xlarge-us-east-1c.csv", 6, "omniscient", 12.411, 0, 0),
+        ("aws-p3", 20, "spot", 10.127, 6.535, 15.531),
+        ("aws-p3", 20, "greedy", 20.927, 2.333, 9.621),
+        ("aws-p3", 20, "uniform-progress", 19.742, 2.528, 9.501),
+        ("aws-p3", 20, "omniscient", 13.768, 0, 0),
+        ("aws-p3", 28, "spot", 20.254, 40.41, 51.418),
+        ("aws-p3", 28, "greedy", 25.15, 1.708, 9.591),
+        ("aws-p3", 28, "uniform-progress", 26.262, 2.243, 9.465),
+        ("aws-p3", 28, "omniscient", 22.924, 0, 0),
+        ("aws-g4dn-us-east-1c", 6, "spot", 9.018, 4.653, 13.076),
+        ("aws-g4dn-us-east-1c", 6, "greedy", 17.783, 1.229, 9.47),
+        ("aws-g4dn-us-east-1c", 6, "uniform-progress", 17.906, 1.91, 9.251),
+        ("aws-g4dn-us-east-1c", 6, "omniscient", 12.411, 0, 0),
     ],
 )
 def test_golden_rows(name, num_instances, policy, cost, reclaims, finish_hours):

@@ -88,6 +88,14 @@ def test_the_closed_form_agrees_with_the_simulation(mean, interval, save, start,
     assert played.mean() == pytest.approx(expected, rel=0.01)
 
 
+def test_one_up_time_is_no_reason_to_save_rarely():
+    """An interval that ends just before the one reclaim that was recorded keeps more, by chance: it is not chosen."""
+    found = compare_intervals(job(save_seconds=1, durable_seconds=40), 66_665.0, np.array([66_665.0]))
+    assert found.chosen.interval_seconds == pytest.approx(young_seconds(1, 66_665), rel=0.05)
+    assert found.chosen.replayed_running <= found.half.replayed_running
+    assert found.chosen.replayed_running <= found.double.replayed_running
+
+
 def test_replay_of_exponential_up_times_finds_the_exact_optimum():
     """And costs at it what the formula says. Seed 2."""
     ups = Lengths(mean_seconds=HOUR).draw(np.random.default_rng(2), 50_000)

@@ -1,5 +1,6 @@
 """Prices are read, dated, and refused with file, line and remedy."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -18,25 +19,53 @@ prices:
 """
 
 
-def test_a_recorded_history_gives_the_newest_price_of_each_zone():
-    """EC2's own output; of several zones the median, and it says whose price it is and of when."""
+def history(*entries):
+    """A history of type `t`: (zone, price, day of January, what runs on it)."""
+    names = ("AvailabilityZone", "SpotPrice", "Timestamp", "ProductDescription")
+    rows = [
+        dict(zip(names, (zone, str(usd), f"2026-01-{day:02}T00:00:00Z", *more), strict=False), InstanceType="t")
+        for zone, usd, day, *more in entries
+    ]
+    return json.dumps({"SpotPriceHistory": rows})
+
+
+def test_a_recorded_history_is_played_again():
+    """EC2's own output, a zone's prices as they moved; it says whose price it is, of when, and how far it moved."""
     prices = parse_prices(HISTORY.read_text(), "p3.json")
-    zones = prices.by_type["p3.2xlarge"]
-    assert len(zones) > 3
+    recorded = [
+        row for row in json.loads(HISTORY.read_text())["SpotPriceHistory"] if row["AvailabilityZone"] == "us-east-1b"
+    ]
     one = prices.of("ml.p3.2xlarge", "us-east-1b")
-    assert one.spot_usd_per_hour == zones["us-east-1b"].spot_usd_per_hour
+    amounts = [float(row["SpotPrice"]) for row in recorded]
+    assert one.course.least * one.spot_usd_per_hour == pytest.approx(min(amounts))
+    assert one.course.most * one.spot_usd_per_hour == pytest.approx(max(amounts))
     assert one.on_demand_usd_per_hour is None
     assert "2020-03" in one.source
     assert "SageMaker's" in one.source
-    ordered = sorted(price.spot_usd_per_hour for price in zones.values())
-    assert ordered[0] <= prices.of("ml.p3.2xlarge").spot_usd_per_hour <= ordered[-1]
+    assert "median of" in prices.of("ml.p3.2xlarge").source
 
 
-def test_the_newest_counts_whatever_the_order():
-    """Not the first of the file."""
-    entry = '{{"InstanceType": "t", "AvailabilityZone": "z", "SpotPrice": "{}", "Timestamp": "2026-01-0{}"}}'
-    text = '{"SpotPriceHistory": [' + ", ".join([entry.format(1, 1), entry.format(3, 3), entry.format(2, 2)]) + "]}"
-    assert parse_prices(text, "f").of("t").spot_usd_per_hour == 3
+def test_the_mean_is_over_time_whatever_the_order():
+    """Two days at 1, one at 4, and the last price for as long as one holds on average: a day and a half."""
+    found = parse_prices(history(("z", 4, 3), ("z", 1, 1), ("z", 2, 4)), "f").of("t")
+    assert found.spot_usd_per_hour == pytest.approx((2 * 1 + 1 * 4 + 1.5 * 2) / 4.5)
+    assert found.course.length_seconds == 4.5 * 86400
+    assert parse_prices(history(("z", 4, 3), ("z", 4, 5)), "f").of("t").course is None
+
+
+def test_of_several_zones_the_median_at_each_moment():
+    """A zone counts from its first price on."""
+    text = history(("a", 1, 1), ("b", 3, 2), ("c", 9, 3), ("a", 5, 3))
+    found = parse_prices(text, "f").of("t")
+    assert list(found.course.factors * found.spot_usd_per_hour) == pytest.approx([1, 2, 5])
+
+
+def test_prices_of_other_systems_do_not_count():
+    """Windows costs more; SageMaker runs Linux."""
+    text = history(("z", 1, 1, "Linux/UNIX (Amazon VPC)"), ("z", 9, 1, "Windows"), ("z", 8, 1, "SUSE Linux"))
+    assert parse_prices(text, "f").of("t").spot_usd_per_hour == 1
+    with pytest.raises(SpecError, match="of Linux/UNIX"):
+        parse_prices(history(("z", 9, 1, "Windows")), "f")
 
 
 def test_a_table_of_ones_own():
