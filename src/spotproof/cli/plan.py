@@ -26,6 +26,9 @@ def plan(
         list[str] | None,
         typer.Option("--trace", help="FILE[@price=0.97][@zone=…][@speed=…][@polarity=…]; may be repeated."),
     ] = None,
+    is_fitted: Annotated[
+        bool, typer.Option("--fitted", help="Draw up- and down-times like the trace's, for a short record.")
+    ] = False,
     prices: Annotated[Path | None, typer.Option(help="File of prices, dated: see docs/plan.md.")] = None,
     spot_price: Annotated[float | None, typer.Option(help="USD per hour of one instance.")] = None,
     on_demand_price: Annotated[float | None, typer.Option(help="USD per hour of one instance.")] = None,
@@ -71,12 +74,14 @@ def plan(
         raise SpecError(
             "--trace and --uptime or --downtime are given.", why="The trace says both.", do="Leave them out."
         )
+    if is_fitted and not traces:
+        raise SpecError("--fitted is given without a --trace.", why="There is no record to be like.", do="Add one.")
     question = Question(
         work_seconds=_work(work, costs.seconds_per_step.value if costs.seconds_per_step else None),
         deadline_seconds=_positive_seconds(deadline, "--deadline"),
         num_instances=spec.instance_count,
         costs=costs,
-        offers=_offers(spec, traces or [], known, spot, uptime, downtime, seed),
+        offers=_offers(spec, traces or [], is_fitted, known, spot, uptime, downtime, seed),
         on_demand=on_demand,
         confidence=confidence,
         num_jobs=jobs,
@@ -104,6 +109,7 @@ def _write_page(page: str, path: Path) -> None:
 def _offers(
     spec: "JobSpec",
     traces: list[str],
+    is_fitted: bool,
     known: "Prices | None",
     spot: "Price | None",
     uptime: str | None,
@@ -112,10 +118,13 @@ def _offers(
 ) -> "tuple[Offer, ...]":
     from dataclasses import replace
 
-    from spotproof.plan import ASSUMED_DOWN, ASSUMED_UP, assumed_offer, parse_offers
+    from spotproof.plan import ASSUMED_DOWN, ASSUMED_UP, assumed_offer, fitted_offer, parse_offers
 
     if traces:
-        return parse_offers(traces, instance_type=spec.instance_type, prices=known, spot_price=spot)
+        offers = parse_offers(traces, instance_type=spec.instance_type, prices=known, spot_price=spot)
+        if is_fitted:
+            offers = tuple(fitted_offer(offer, spec.instance_count, seed + index) for index, offer in enumerate(offers))
+        return offers
     up, down = ASSUMED_UP, ASSUMED_DOWN
     if uptime is not None:
         up = replace(up, mean_seconds=_positive_seconds(uptime, "--uptime"))

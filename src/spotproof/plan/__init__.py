@@ -6,7 +6,8 @@ into job.yaml. Seeded, no clock, no I/O but trace files. Who may import it: ``cl
 Needs numpy; loads neither torch nor boto3.
 """
 
-from spotproof.plan.advise import ASSUMED_DOWN, ASSUMED_UP, Offer, Plan, Question, assumed_offer, make_plan
+from spotproof.plan.advise import Plan, Question, make_plan
+from spotproof.plan.capacity import ASSUMED_DOWN, ASSUMED_UP, Offer, assumed_offer, fitted_offer
 from spotproof.plan.costs import Costs, Figure, costs_of
 from spotproof.plan.course import Course
 from spotproof.plan.document import to_json
@@ -54,6 +55,7 @@ __all__ = [
     "daly_seconds",
     "expected_makespan_seconds",
     "fit_spells",
+    "fitted_offer",
     "forecast",
     "forecast_bound",
     "format_duration",

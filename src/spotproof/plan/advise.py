@@ -8,39 +8,22 @@ from typing import Final
 import numpy as np
 
 from spotproof.errors import SpecError
+from spotproof.plan.capacity import Offer
 from spotproof.plan.costs import Costs
 from spotproof.plan.forecast import Bounds, Forecast, forecast, forecast_bound
-from spotproof.plan.generate import Lengths, generate_trace
 from spotproof.plan.intervals import Intervals, compare_intervals
 from spotproof.plan.job import PlannedJob, Pool
 from spotproof.plan.prices import Price
 from spotproof.plan.recommend import Recommendation, recommend
 from spotproof.plan.simulate import LONGEST_SECONDS, POLICIES
 from spotproof.plan.spells import SpellStatistics, spells_of
-from spotproof.schedule import Trace
 
-__all__ = ["ASSUMED_DOWN", "ASSUMED_UP", "Offer", "Plan", "PoolSummary", "Question", "assumed_offer", "make_plan"]
+__all__ = ["Plan", "PoolSummary", "Question", "make_plan"]
 
-ASSUMED_UP: Final = Lengths(mean_seconds=3 * 3600.0, variation=2.0)
-ASSUMED_DOWN: Final = Lengths(mean_seconds=1.5 * 3600.0, variation=2.0)
-"""Reckoned with where there is no trace: between those recorded of busy GPU types, whose means are 0.7 to 10 hours."""
-_ASSUMED_SPELLS: Final = 3000
 _QUIET_SECONDS: Final = 7 * 24 * 3600.0
 """Mean up-time to reckon with where a trace shows no reclaim at all."""
 _BOUND_JOBS: Final = 1024
 _SECONDS_PER_HOUR: Final = 3600.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Offer:
-    """Spot capacity as the user names it: a trace, and a price if there is one."""
-
-    name: str
-    trace: Trace
-    is_assumed: bool = False
-    price: Price | None = None
-    """Of one instance."""
-    speed: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,12 +88,6 @@ class Plan:
     break_even_percent: float | None
     """Spot on its own is cheaper while its price is below this share of the on-demand price."""
     recommendation: Recommendation
-
-
-def assumed_offer(up: Lengths, down: Lengths, seed: int, price: Price | None) -> Offer:
-    """Return capacity that comes and goes at random, for plans without a trace."""
-    trace = generate_trace(up, down, _ASSUMED_SPELLS, seed)
-    return Offer(name="assumed", trace=trace, is_assumed=True, price=price)
 
 
 def make_plan(question: Question) -> Plan:

@@ -19,6 +19,7 @@ from spotproof.schedule import Trace
 __all__ = ["Lengths", "fit_spells", "generate_trace"]
 
 _SHORTEST_SECONDS: Final = 1e-3
+_FEWEST_SPELLS: Final = 4
 _SHARES: Final = 400
 """Mixes that are tried to meet the median."""
 
@@ -80,11 +81,17 @@ def fit_spells(spells: Spells) -> tuple[Lengths, Lengths]:
     """Return how long the up-times of a trace and the times between them are.
 
     Raises:
-        SpecError: Capacity never changes, so that there is nothing to fit.
+        SpecError: Capacity hardly ever changes, so that there is nothing to fit.
     """
     if len(spells.starts) == 0 or math.isinf(spells.lap_seconds):
         raise SpecError(
             "Nothing can be fitted to a trace in which capacity never changes.", do="Use one with reclaims in it."
+        )
+    if len(spells.starts) < _FEWEST_SPELLS:
+        raise SpecError(
+            f"{len(spells.starts)} up-times are too few to be fitted.",
+            why=f"How they scatter can't be told from fewer than {_FEWEST_SPELLS}.",
+            do="Use a longer trace.",
         )
     found = spells.statistics()
     up = Lengths(

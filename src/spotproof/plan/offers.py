@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Final
 
 from spotproof.errors import SpecError
-from spotproof.plan.advise import Offer
+from spotproof.plan.capacity import Offer
 from spotproof.plan.prices import Price, Prices
 from spotproof.schedule import RECORDED_PREFIX, Grammar, Trace, Words, read_trace
 
