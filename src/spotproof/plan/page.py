@@ -137,7 +137,7 @@ def _cost_figure(plan: Plan) -> "Figure":
         figure.add_scatter(
             x=hours,
             y=burden,
-            name=curve.policy,
+            name=f"{curve.policy}, in time" if is_bound else curve.policy,
             mode="lines" if is_bound else "lines+markers",
             line={"color": _COLOURS[curve.policy], "dash": "dot" if is_bound else "solid"},
             customdata=[100 * share for share in curve.deadline_share],
