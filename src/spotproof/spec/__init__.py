@@ -6,10 +6,12 @@ from. Whatever the service would refuse and can be known beforehand is refused h
 remedy.
 """
 
+from spotproof.spec.deadline import Deadline
 from spotproof.spec.job import Hyperparameter, JobSpec, MetricDefinition, hyperparameter_text, split_s3_uri
 from spotproof.spec.read import parse_job_spec, read_job_spec
 
 __all__ = [
+    "Deadline",
     "Hyperparameter",
     "JobSpec",
     "MetricDefinition",

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from spotproof.contract import DEFAULT_CHECKPOINT_LOCAL_PATH, STEP_METRIC_NAME
 from spotproof.errors import SpecError
+from spotproof.spec.deadline import Deadline, parse_deadline
 
 __all__ = ["FieldRuleError", "Hyperparameter", "JobSpec", "MetricDefinition", "hyperparameter_text", "split_s3_uri"]
 
@@ -94,7 +95,10 @@ class JobSpec(BaseModel):
     role: str
     """ARN of the role the job runs as."""
     instance_type: str
-    """For example ``ml.g5.xlarge``."""
+    """For example ``ml.g5.xlarge``: what is asked for first."""
+    instance_types: tuple[str, ...] = ()
+    """Types in the order of preference, in place of instance_type, for when there is no capacity; always holds
+    instance_type, as the first."""
     instance_count: int = 1
     use_spot_instances: bool = False
     max_run: int = 86400
@@ -103,6 +107,10 @@ class JobSpec(BaseModel):
     """Seconds the job may wait for capacity and run, together; needed with spot and refused without."""
     max_retry_attempts: int | None = None
     """1 to 30 restarts after an internal error of the service. Reclaims do not count against it."""
+    deadline: Deadline | None = None
+    """By when the job must be done: ``36h`` from its submission, or a time with its zone."""
+    max_cost_usd: float | None = None
+    """What all its machines together may cost, in USD."""
     checkpoint_s3_uri: str | None = None
     """Where checkpoints are mirrored to, and restored from at each start."""
     checkpoint_local_path: str | None = None
@@ -165,6 +173,49 @@ class JobSpec(BaseModel):
                 do=f"Write arn:aws:iam::<12-digit account>:role/{name}.",
             )
         return role
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_instance_type(cls, values: Any) -> Any:
+        types = values.get("instance_types") if isinstance(values, dict) else None
+        if isinstance(types, (list, tuple)) and types:
+            if "instance_type" in values and values["instance_type"] != types[0]:
+                raise FieldRuleError(
+                    "instance_types",
+                    "instance_type and instance_types are given.",
+                    "The first of instance_types is what is asked for first.",
+                    "Keep one of both.",
+                )
+            return {**values, "instance_type": types[0]}
+        if isinstance(values, dict) and "instance_type" in values and not types:
+            return {**values, "instance_types": [values["instance_type"]]}
+        return values
+
+    @field_validator("instance_types", mode="before")
+    @classmethod
+    def _as_types(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("deadline", mode="before")
+    @classmethod
+    def _read_deadline(cls, value: Any) -> Any:
+        return None if value is None else parse_deadline(value)
+
+    @field_validator("max_cost_usd")
+    @classmethod
+    def _check_cost(cls, usd: float | None) -> float | None:
+        if usd is not None and not 0 < usd < 1e9:
+            raise SpecError(f"{usd:g} USD is no limit.", do="Write more than 0, or leave the field out for none.")
+        return usd
+
+    @field_validator("instance_types")
+    @classmethod
+    def _check_types(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        for kind in kinds:
+            cls._check_instance_type(kind)
+            if kinds.count(kind) > 1:
+                raise SpecError(f"{kind} is given twice.", do="Keep one.")
+        return kinds
 
     @field_validator("instance_type")
     @classmethod
