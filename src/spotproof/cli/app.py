@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from spotproof._version import __version__
-from spotproof.cli import checkpoints, clients, jobs, launch, logs, plan, platform, rehearse, report
+from spotproof.cli import checkpoints, clients, jobs, launch, logs, plan, platform, rehearse, report, schema, uploads
 
 __all__ = ["app"]
 
@@ -45,6 +45,8 @@ app.command("env", context_settings={"ignore_unknown_options": True, "allow_inte
 )
 app.command()(platform.faults)
 app.command()(launch.launch)
+app.command()(uploads.upload)
+app.command()(schema.schema)
 app.command("list")(jobs.list_jobs)
 app.command()(logs.logs)
 app.command()(jobs.stop)
