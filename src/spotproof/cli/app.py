@@ -5,7 +5,20 @@ from typing import Annotated
 import typer
 
 from spotproof._version import __version__
-from spotproof.cli import checkpoints, clients, jobs, launch, logs, plan, platform, rehearse, report, schema, uploads
+from spotproof.cli import (
+    checkpoints,
+    clients,
+    init,
+    jobs,
+    launch,
+    logs,
+    plan,
+    platform,
+    rehearse,
+    report,
+    schema,
+    uploads,
+)
 
 __all__ = ["app"]
 
@@ -36,6 +49,7 @@ def _options(
 
 
 app.command()(rehearse.demo)
+app.command()(init.init)
 app.command()(rehearse.rehearse)
 app.command()(plan.plan)
 app.command()(platform.serve)

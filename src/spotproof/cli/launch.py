@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spotproof.cli.options import Endpoint, Inputs, JobFile, Json, Overrides, Profile, StateDir
-from spotproof.errors import SpecError
+from spotproof.errors import NotIdentical, SpecError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,7 +136,7 @@ def _rehearse(spec: "JobSpec", reclaim: str | None, as_json: bool) -> None:
     from spotproof.cli.rehearse import DEFAULT_RECLAIM, run_rehearsal
 
     print_line("Rehearsing it first, here:", stderr=True)
-    run_rehearsal(
+    summary = run_rehearsal(
         spec,
         reclaim or DEFAULT_RECLAIM,
         compare=True,
@@ -146,6 +146,12 @@ def _rehearse(spec: "JobSpec", reclaim: str | None, as_json: bool) -> None:
         allow_unfired=False,
         shows_json=False,
     )
+    if not any(attempt.resumed_from_step for attempt in summary.attempts):
+        raise NotIdentical(
+            "The job is not launched: no attempt of the rehearsal went on from a checkpoint.",
+            why="Each began anew, so that it ended alike says nothing of a resume.",
+            do="Reclaim later (--reclaim), or save earlier; without SpotCheckpoint it never would.",
+        )
 
 
 def _show_dry_run(checks: "list[Check]", request: dict[str, object], as_json: bool) -> None:

@@ -15,8 +15,8 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        help="For this run: max_run=600, hyperparameters.trainer.max_epochs=7, or steps=100, as no field has that name. "
-        "May be repeated.",
+        help="For this run: max_run=600, hyperparameters.trainer.max_epochs=7; steps=9 is a hyperparameter, too, as "
+        "no field has that name. May be repeated.",
         metavar="FIELD=VALUE",
     ),
 ]

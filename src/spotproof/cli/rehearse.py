@@ -130,8 +130,8 @@ def run_rehearsal(
     sync_faults: str | None = None,
     s3_faults: str | None = None,
     shows_json: bool = True,
-) -> None:
-    """Rehearse *spec*, print the report, and judge it: any way of failing is raised.
+) -> "Summary":
+    """Rehearse *spec*, print the report, judge it, and return it: any way of failing is raised.
 
     With *as_json* the report is JSON on stdout, and nothing without *shows_json*: the output is another command's then.
     """
@@ -161,6 +161,7 @@ def run_rehearsal(
     if shows_json or not as_json:
         show_summary(summary, as_json)
     judge(summary, needs_all_reclaims=not allow_unfired)
+    return summary
 
 
 def show_summary(summary: "Summary", as_json: bool) -> None:

@@ -134,7 +134,8 @@ def parse_job_spec(
         SpecError: Names every wrong field with its line, its value and the remedy.
     """
     marks = marks or {}
-    prepared = dict(fields)
+    # A field whose lines are all commented out is one that was left out.
+    prepared = {name: value for name, value in fields.items() if value is not None}
     problems: list[tuple[FieldPath, str]] = []
 
     def problem(path: FieldPath, text: str) -> None:

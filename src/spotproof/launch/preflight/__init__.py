@@ -8,6 +8,5 @@ from spotproof.launch.preflight.check import Check, Outcome, failed
 from spotproof.launch.preflight.checks import check_job
 from spotproof.launch.preflight.facts import Facts
 from spotproof.launch.preflight.look import look
-from spotproof.launch.preflight.source import SourceLook, look_at_source
 
-__all__ = ["Check", "Facts", "Outcome", "SourceLook", "check_job", "failed", "look", "look_at_source"]
+__all__ = ["Check", "Facts", "Outcome", "check_job", "failed", "look"]

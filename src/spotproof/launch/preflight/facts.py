@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from spotproof.launch.preflight.source import SourceLook
+from spotproof.project import SourceLook
 
 __all__ = ["Bucket", "Caller", "Checkpoints", "Facts", "Image", "Missing", "Objects", "Role", "Unseen"]
 

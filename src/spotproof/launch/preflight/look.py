@@ -12,7 +12,7 @@ from spotproof.events import EVENT_FILE_REGEX, AttemptStarted, parse_events
 from spotproof.launch.local_files import LocalFiles
 from spotproof.launch.preflight.ecr import parse_ecr_uri
 from spotproof.launch.preflight.facts import Bucket, Caller, Checkpoints, Facts, Image, Missing, Objects, Role, Unseen
-from spotproof.launch.preflight.source import look_at_source
+from spotproof.project import look_at_source
 from spotproof.spec import Channel, JobSpec, as_folder, split_s3_uri
 
 __all__ = ["look"]
