@@ -5,7 +5,21 @@ from typing import Annotated
 import typer
 
 from spotproof._version import __version__
-from spotproof.cli import checkpoints, clients, jobs, launch, logs, plan, platform, rehearse, report, traces
+from spotproof.cli import (
+    checkpoints,
+    clients,
+    init,
+    jobs,
+    launch,
+    logs,
+    plan,
+    platform,
+    rehearse,
+    report,
+    schema,
+    traces,
+    uploads,
+)
 
 __all__ = ["app"]
 
@@ -36,6 +50,7 @@ def _options(
 
 
 app.command()(rehearse.demo)
+app.command()(init.init)
 app.command()(rehearse.rehearse)
 app.command()(plan.plan)
 app.command()(traces.traces)
@@ -46,6 +61,8 @@ app.command("env", context_settings={"ignore_unknown_options": True, "allow_inte
 )
 app.command()(platform.faults)
 app.command()(launch.launch)
+app.command()(uploads.upload)
+app.command()(schema.schema)
 app.command("list")(jobs.list_jobs)
 app.command()(logs.logs)
 app.command()(jobs.stop)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spotproof.cli.options import JobFile, Overrides, Profile
 from spotproof.errors import SpecError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _GIVEN = "Default: measured, else assumed."
 
 
 def plan(
-    job: Annotated[Path, typer.Argument(help="The job's YAML file.", metavar="JOB.YAML")],
+    job: JobFile,
     work: Annotated[str, typer.Option(help="Undisturbed training time, as 20h, or steps, as 12000steps.")],
     deadline: Annotated[str, typer.Option(help="From the submission, as 36h.")],
     traces: Annotated[
@@ -47,6 +48,8 @@ def plan(
     confidence: Annotated[float, typer.Option(help="The least P(deadline) that is acceptable.")] = 0.99,
     jobs: Annotated[int, typer.Option(help="Simulated start times.", min=1, max=10_000_000)] = 10_000,
     seed: Annotated[int, typer.Option(help="Of everything that is random.", min=0)] = 0,
+    profile: Profile = None,
+    overrides: Overrides = None,
     html: Annotated[Path | None, typer.Option(help="Also write a page to look at, without a network.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
@@ -54,7 +57,7 @@ def plan(
     from spotproof.cli.console import open_console, print_json
     from spotproof.spec import read_job_spec
 
-    spec = read_job_spec(job)
+    spec = read_job_spec(job, profile=profile, overrides=overrides or ())
     durations = {
         "stall_seconds": _seconds(stall, "--stall"),
         "commit_seconds": _seconds(commit, "--commit"),

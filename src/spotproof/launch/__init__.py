@@ -6,7 +6,19 @@ which is loaded when a :class:`TrainingService` is opened.
 """
 
 from spotproof.launch.client import TrainingService
+from spotproof.launch.local_files import LocalFiles, read_files
 from spotproof.launch.logs import LogLine, LogReader
 from spotproof.launch.request import build_request, unique_job_name, with_uploaded_inputs
+from spotproof.launch.upload import Uploaded
 
-__all__ = ["LogLine", "LogReader", "TrainingService", "build_request", "unique_job_name", "with_uploaded_inputs"]
+__all__ = [
+    "LocalFiles",
+    "LogLine",
+    "LogReader",
+    "TrainingService",
+    "Uploaded",
+    "build_request",
+    "read_files",
+    "unique_job_name",
+    "with_uploaded_inputs",
+]

@@ -2,16 +2,19 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from spotproof.contract import TERMINAL_STATUSES
-from spotproof.errors import LaunchError, SpecError
+from spotproof.errors import LaunchError
+from spotproof.launch.local_files import LocalFiles
 from spotproof.launch.logs import LogReader
-from spotproof.spec import split_s3_uri
+from spotproof.launch.preflight import Facts, look
+from spotproof.launch.upload import Uploaded, upload_files
+from spotproof.spec import JobSpec, split_s3_uri
 
 __all__ = ["TrainingService"]
 
@@ -30,27 +33,36 @@ class TrainingService:
         endpoint: URL for SageMaker and its logs. None: boto3's own choice (``AWS_ENDPOINT_URL_SAGEMAKER``,
             ``AWS_ENDPOINT_URL``, the AWS profile, else AWS). An argument beats the environment.
         s3_endpoint: The same for S3.
+        region: The AWS region. None: boto3's own choice.
 
     Raises:
         LaunchError: No region or an impossible endpoint is configured.
     """
 
-    def __init__(self, *, endpoint: str | None = None, s3_endpoint: str | None = None) -> None:
+    def __init__(
+        self, *, endpoint: str | None = None, s3_endpoint: str | None = None, region: str | None = None
+    ) -> None:
         import boto3
 
         self._endpoint, self._s3_endpoint = endpoint, s3_endpoint
         try:
             with _translated("open"):
-                self._session = boto3.session.Session()
+                self._session = boto3.session.Session(region_name=region)
                 self._sagemaker = self._open("sagemaker", endpoint)
         except ValueError as error:
             raise LaunchError(f"The endpoint is impossible: {error}.", do="Correct its URL.") from error
 
     def _open(self, name: Any, endpoint: str | None) -> Any:
+        return self._session.client(name, endpoint_url=endpoint, config=self._config())
+
+    @staticmethod
+    def _config() -> Any:
         import botocore.config
 
-        config = botocore.config.Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10)
-        return self._session.client(name, endpoint_url=endpoint, config=config)
+        # A connection for each thread of an upload.
+        return botocore.config.Config(
+            retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10, max_pool_connections=20
+        )
 
     # Opened when they are needed: each takes a tenth of a second, and `list` needs neither.
 
@@ -63,6 +75,23 @@ class TrainingService:
     def _s3(self) -> Any:
         with _translated("open S3"):
             return self._open("s3", self._s3_endpoint)
+
+    def look(self, spec: JobSpec, files: Mapping[str, LocalFiles], *, now: datetime) -> Facts:
+        """Return what can be seen of all that the job needs; *files* are those of its local inputs."""
+        return look(spec, self._client, files, is_local=self.is_local, now=now)
+
+    def _client(self, name: str) -> Any:
+        """Return a client for looking around: ``sts``, or ``ecr@eu-west-1`` in another region than the job's."""
+        if name in ("sagemaker", "s3"):
+            return self._sagemaker if name == "sagemaker" else self._s3
+        import boto3
+
+        service, _, region = name.partition("@")
+        session = boto3.session.Session(region_name=region) if region else self._session
+        # The local server answers for the other services at the same URL.
+        endpoint = self.endpoint if self.is_local else None
+        client: Any = session.client
+        return client(service, endpoint_url=endpoint, config=self._config())
 
     @property
     def endpoint(self) -> str:
@@ -198,24 +227,15 @@ class TrainingService:
                 )
                 self._s3.create_bucket(Bucket=bucket, **where)
 
-    def upload(self, source: Path, s3_prefix: str, *, on_file: Callable[[Path], None] = lambda _: None) -> int:
-        """Copy the file or folder *source* below *s3_prefix*; return how many files that were.
+    def upload(self, files: LocalFiles, s3_uri: str, *, on_bytes: Callable[[int], None] = lambda _: None) -> Uploaded:
+        """Copy *files* below *s3_uri*; what is there already is not sent again. See :func:`upload_files`.
 
         Raises:
-            SpecError: There is nothing to copy.
+            SpecError: A file changes meanwhile.
             LaunchError: S3 refused.
         """
-        files = {source.name: source} if source.is_file() else dict(_files_below(source))
-        if not files:
-            raise SpecError(
-                f"Input {source} holds no file.", why="The service refuses an empty input.", do="Correct the path."
-            )
-        bucket, prefix = split_s3_uri(s3_prefix)
-        with _translated(f"take files into {s3_prefix}"):
-            for name, path in files.items():
-                self._s3.upload_file(str(path), bucket, f"{prefix.rstrip('/')}/{name}")
-                on_file(path)
-        return len(files)
+        with _translated(f"take files into {s3_uri}"):
+            return upload_files(self._s3, files, s3_uri, on_bytes=on_bytes)
 
     def download(self, s3_uri: str) -> bytes:
         """Return the object at *s3_uri*.
@@ -232,26 +252,13 @@ class TrainingService:
                 raise FileNotFoundError(s3_uri) from error
 
 
-def _files_below(folder: Path) -> Iterator[tuple[str, Path]]:
-    for directory, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(directory, name)
-            yield path.relative_to(folder).as_posix(), path
-
-
 @contextmanager
 def _translated(action: str) -> Iterator[None]:
     """Turn boto3's errors into ours; *action* completes 'SageMaker did not …'."""
-    import boto3.exceptions
     import botocore.exceptions as aws
 
     try:
         yield
-    except boto3.exceptions.S3UploadFailedError as error:
-        raise LaunchError(
-            f"S3 did not {action}: {error}.", do="Check the bucket and the credentials' permissions."
-        ) from error
     except aws.ClientError as error:
         code, text = error.response["Error"].get("Code", "?"), error.response["Error"].get("Message", "")
         raise LaunchError(f"The service did not {action}: {code}: {text}", do=_REMEDIES.get(code, "")) from error

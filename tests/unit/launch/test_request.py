@@ -2,7 +2,6 @@
 
 import re
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import botocore.session
@@ -13,7 +12,7 @@ from spotproof.contract import PROGRESS_LINE_REGEX, STEP_METRIC_NAME, STEP_METRI
 from spotproof.errors import SpecError
 from spotproof.events import Progress, progress_line
 from spotproof.launch.request import build_request, unique_job_name, with_uploaded_inputs
-from spotproof.spec import JobSpec, MetricDefinition
+from spotproof.spec import Channel, JobSpec, MetricDefinition
 
 SPEC = JobSpec(
     name="cifar10",
@@ -25,7 +24,7 @@ SPEC = JobSpec(
     max_wait=200,
     max_retry_attempts=2,
     checkpoint_s3_uri="s3://bkt/ck",
-    inputs={"train": "s3://bkt/data/"},
+    inputs={"train": Channel(s3_uri="s3://bkt/data/")},
     output_path="s3://mybkt/",
     hyperparameters={"lr": 0.1, "name": "abc", "n": 3, "flag": True, "l": [1, 2]},
     environment={"A": "b"},
@@ -148,15 +147,20 @@ def test_step_metric_reads_our_progress_line() -> None:
 
 
 def test_local_inputs_must_be_uploaded_first() -> None:
-    """A request never names a path of this machine."""
-    spec = SPEC.model_copy(update={"inputs": {"train": "/data/x", "other": "s3://bkt/o"}})
+    """A request never names a path of this machine; other content has another place, below the output."""
+    inputs = {"train": Channel(s3_uri="/data/x"), "other": Channel(s3_uri="s3://bkt/o")}
+    spec = SPEC.model_copy(update={"inputs": inputs})
     with pytest.raises(SpecError, match="S3 only"):
         build_request(spec, job_name="j")
 
-    staged, uploads = with_uploaded_inputs(spec, job_name="j")
+    staged = with_uploaded_inputs(spec, {"train": "abc"})
+    changed = with_uploaded_inputs(spec, {"train": "def"})
 
-    assert uploads == {"s3://mybkt/j/input/train/": Path("/data/x")}
-    assert staged.inputs == {"train": "s3://mybkt/j/input/train/", "other": "s3://bkt/o"}
+    assert {name: channel.s3_uri for name, channel in staged.inputs.items()} == {
+        "train": "s3://mybkt/inputs/train/abc/",
+        "other": "s3://bkt/o",
+    }
+    assert changed.inputs["train"].s3_uri == "s3://mybkt/inputs/train/def/"
     assert build_request(staged, job_name="j")["InputDataConfig"][0]["ChannelName"] == "train"
 
 
