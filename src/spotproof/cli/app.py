@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from spotproof._version import __version__
-from spotproof.cli import checkpoints, clients, jobs, launch, logs, plan, platform, rehearse, report
+from spotproof.cli import checkpoints, clients, jobs, launch, logs, plan, platform, rehearse, report, supervise, watch
 
 __all__ = ["app"]
 
@@ -45,7 +45,9 @@ app.command("env", context_settings={"ignore_unknown_options": True, "allow_inte
 )
 app.command()(platform.faults)
 app.command()(launch.launch)
+app.command()(supervise.supervise)
 app.command("list")(jobs.list_jobs)
+app.command()(watch.watch)
 app.command()(logs.logs)
 app.command()(jobs.stop)
 app.command()(report.report)

@@ -27,6 +27,7 @@ def launch(
 ) -> None:
     """Submit a job to SageMaker, on AWS or --local."""
     from spotproof.cli.console import print_json, print_line
+    from spotproof.cli.launched import note_launched
     from spotproof.cli.locate import open_service
     from spotproof.launch import build_request, unique_job_name, with_uploaded_inputs
     from spotproof.spec import read_job_spec
@@ -42,6 +43,8 @@ def launch(
         print_line(f"Uploading {path} to {prefix}", stderr=True)
         service.upload(path, prefix)
     arn = service.submit(build_request(staged, job_name=name))
+    note_launched(name, is_spot=spec.use_spot_instances)
+    _verify_spot(service, name, is_asked=spec.use_spot_instances)
     if wait:
         _wait_and_report(service, name, as_json)
     elif as_json:
@@ -49,7 +52,20 @@ def launch(
     else:
         flag = "" if service.is_local else " --aws"
         print_line(f"Submitted {name} to {service.endpoint}")
-        print_line(f"Follow it: spotproof logs {name} --follow{flag}")
+        print_line(f"Follow it: spotproof watch {name}{flag}, or spotproof logs {name} --follow{flag}")
+
+
+def _verify_spot(service: "TrainingService", name: str, *, is_asked: bool) -> None:
+    """Say it if the service does not do what was asked: on demand costs three times as much, and looks the same."""
+    from spotproof.cli.console import print_line
+
+    if is_asked and not service.describe(name).get("EnableManagedSpotTraining"):
+        print_line(
+            f"{name} was submitted for spot, and the service runs it on demand, at the full price. "
+            f"Stop it: spotproof stop {name}",
+            stderr=True,
+            style="bold yellow",
+        )
 
 
 def _tell_of_old_checkpoints(spec: "JobSpec") -> None:
