@@ -21,19 +21,30 @@ def launch(
     wait: Annotated[
         bool, typer.Option("--wait", help="Show what happens until the job has ended, then its report.")
     ] = False,
+    prices: Annotated[Path | None, typer.Option(help="File of prices, for max_cost_usd: see docs/plan.md.")] = None,
     endpoint: Endpoint = None,
     state_dir: StateDir = None,
     as_json: Json = False,
 ) -> None:
-    """Submit a job to SageMaker, on AWS or --local."""
+    """Submit a job to SageMaker, on AWS or --local.
+
+    One with a deadline, max_cost_usd or several instance_types is a run of several jobs: see `spotproof supervise`.
+    """
     from spotproof.cli.console import print_json, print_line
     from spotproof.cli.launched import note_launched
     from spotproof.cli.locate import open_service
+    from spotproof.cli.supervise import begin_run, goal_of, supervise_run
     from spotproof.launch import build_request, unique_job_name, with_uploaded_inputs
     from spotproof.spec import read_job_spec
 
+    now = datetime.now(timezone.utc)
     spec = read_job_spec(job)
-    name = unique_job_name(spec.name, datetime.now(timezone.utc))
+    if spec.deadline is not None or spec.max_cost_usd is not None or len(spec.instance_types) > 1:
+        goal = goal_of(spec, now, prices=prices)
+        service = open_service(endpoint=endpoint, is_aws=not is_local, state_dir=state_dir)
+        supervise_run(service, begin_run(service, spec, goal, now), as_json=as_json)
+        return
+    name = unique_job_name(spec.name, now)
     service = open_service(endpoint=endpoint, is_aws=not is_local, state_dir=state_dir)
     staged, uploads = with_uploaded_inputs(spec, job_name=name)
     if service.is_local:

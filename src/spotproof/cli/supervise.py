@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spotproof.cli.instants import parse_deadline
 from spotproof.cli.options import Endpoint, StateDir
 from spotproof.errors import LaunchError, SpecError
 from spotproof.userdir import user_folder
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from spotproof.storage import Storage
     from spotproof.supervise import End, Goal, RunRecord
 
-__all__ = ["begin_run", "supervise", "supervise_run"]
+__all__ = ["begin_run", "goal_of", "supervise", "supervise_run"]
 
 _MAX_RUN_NAME = 58
 """Five characters of a job's 63 are for its number."""
@@ -80,40 +79,49 @@ def supervise(
         service = open_service(endpoint=endpoint, is_aws=not is_local, state_dir=state_dir)
         supervise_run(service, _find_run(target), as_json=as_json)
         return
-    from spotproof.spec import read_job_spec
+    from spotproof.spec import parse_deadline, read_job_spec
 
     spec = read_job_spec(Path(target))
-    goal = _goal(spec, deadline, max_cost, instance_types, work, policy, prices, now)
+    asked: dict[str, Any] = {
+        "deadline": parse_deadline(deadline) if deadline is not None else None,
+        "max_cost_usd": max_cost,
+        "instance_types": tuple(instance_types or ()) or None,
+    }
+    spec = spec.model_copy(update={name: value for name, value in asked.items() if value is not None})
+    goal = goal_of(spec, now, prices=prices, work=work, policy=policy)
+    if goal.deadline_at is None and goal.max_cost_usd is None and len(goal.machines) == 1:
+        raise SpecError(
+            "There is neither a deadline nor a budget to keep to, nor a second instance type.",
+            do="Give --deadline 36h or --max-cost 50; without any, `spotproof launch` does it.",
+        )
     service = open_service(endpoint=endpoint, is_aws=not is_local, state_dir=state_dir)
     supervise_run(service, begin_run(service, spec, goal, now), as_json=as_json)
 
 
-def _goal(
+def goal_of(
     spec: "JobSpec",
-    deadline: str | None,
-    max_cost: float | None,
-    instance_types: list[str] | None,
-    work: str | None,
-    policy: str,
-    prices: Path | None,
     now: datetime,
+    *,
+    prices: Path | None = None,
+    work: str | None = None,
+    policy: str = "greedy",
 ) -> "Goal":
+    """Return what *spec* asks to be kept to, if it is submitted *now*.
+
+    Raises:
+        SpecError: An option can't be read.
+    """
     from spotproof.cli.watch import price_of, read_prices
-    from spotproof.schedule import parse_duration
+    from spotproof.durations import parse_duration
     from spotproof.supervise import Goal, Machine
 
-    if deadline is None and max_cost is None:
-        raise SpecError(
-            "There is neither a deadline nor a budget to keep to.",
-            do="Give --deadline 36h or --max-cost 50; without either, `spotproof launch` does it.",
-        )
     known = read_prices(prices)
     machines = []
-    for kind in instance_types or [spec.instance_type]:
+    for kind in spec.instance_types or (spec.instance_type,):
         price = price_of(known, kind)
         machines.append(
             Machine(
-                instance_type=spec.model_validate({**spec.model_dump(), "instance_type": kind}).instance_type,
+                instance_type=kind,
                 spot_usd_per_hour=price.spot_usd_per_hour if price is not None else None,
                 on_demand_usd_per_hour=price.on_demand_usd_per_hour if price is not None else None,
             )
@@ -125,9 +133,9 @@ def _goal(
     return Goal(
         machines=tuple(machines),
         num_instances=spec.instance_count,
-        deadline_at=parse_deadline(deadline, now) if deadline is not None else None,
-        max_cost_usd=max_cost,
-        policy=policy,  # type: ignore[arg-type]  # checked with the rest of the goal
+        deadline_at=spec.deadline.instant(now) if spec.deadline is not None else None,
+        max_cost_usd=spec.max_cost_usd,
+        policy=policy if spec.use_spot_instances else "on-demand",  # type: ignore[arg-type]  # checked with the rest
         work_seconds=work_seconds,
     )
 
@@ -240,13 +248,14 @@ def supervise_run(service: "TrainingService", run: _Run, *, as_json: bool) -> No
 
 
 def _goal_words(record: "RunRecord") -> str:
-    goal, parts = record.goal, []
+    goal = record.goal
+    parts: list[str] = []
     if goal.deadline_at is not None:
         parts.append(f"to be done by {goal.deadline_at.astimezone():%Y-%m-%d %H:%M:%S %Z}, {goal.policy}")
     if goal.max_cost_usd is not None:
         parts.append(f"for at most {goal.max_cost_usd:.2f} USD")
     kinds = ", ".join(machine.instance_type for machine in goal.machines)
-    return f"{'; '.join(parts)}; on {kinds}"
+    return "; ".join([*parts, f"on {kinds}"])
 
 
 class _Teller:

@@ -148,7 +148,7 @@ class WatchScreen:
         for view in views:
             new = [alarm for alarm in view.alarms if (view.job_name, alarm.key) not in self._alarms]
             self._alarms.update((view.job_name, alarm.key) for alarm in new)
-            key = change_key(view)
+            key = change_key(view, now)
             is_changed = self._told.get(view.job_name) != key
             self._told[view.job_name] = key
             if self._as_json:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["alarm_text", "change_key", "change_line", "watch_table"]
 
+_SECONDS_PER_LINE = 10
 _STYLES = {
     "Completed": "green",
     "Failed": "red",
@@ -49,9 +50,10 @@ def watch_table(views: Sequence["JobView"], now: datetime) -> "Table":
     return table
 
 
-def change_key(view: "JobView") -> tuple[object, ...]:
-    """Return what a new line is printed for, when it is another than before."""
-    return (view.status, view.phase, view.message, view.attempt, view.step, view.checkpoint_step, view.is_spot)
+def change_key(view: "JobView", now: datetime) -> tuple[object, ...]:
+    """Return what a new line is printed for when it is another than before: steps count every ten seconds."""
+    tens = int(now.timestamp() // _SECONDS_PER_LINE) if view.phase == "Training" else None
+    return (view.status, view.phase, view.message, view.attempt, view.is_spot, view.step is None, tens)
 
 
 def change_line(view: "JobView", now: datetime) -> str:

@@ -88,7 +88,7 @@ def find_alarms(look: Look, summary: Summary, *, asked_spot: bool | None, is_tra
 def _no_checkpoint(look: Look, summary: Summary) -> Alarm | None:
     """The copying to S3 can stop without a word, and the job trains on: then a reclaim costs all since."""
     uri, began_at = look.checkpoint_s3_uri, _began_at(look)
-    if uri is None or began_at is None:
+    if uri is None or began_at is None or look.place_read_at is None:
         return None
     saved_at = look.checkpoint.created_at if look.checkpoint else None
     since = max(began_at, saved_at) if saved_at is not None else began_at
@@ -99,7 +99,7 @@ def _no_checkpoint(look: Look, summary: Summary) -> Alarm | None:
         durable = summary.durable_seconds.p95 if summary.durable_seconds else 0.0
         limit = _INTERVALS * interval + durable + _MIRROR_POLLS * look.poll_seconds
         expected = f"it saved every {format_seconds(interval)} until then"
-    age = (look.at - since).total_seconds()
+    age = (look.place_read_at - since).total_seconds()
     if age <= limit:
         return None
     newest = f"the newest is of step {look.checkpoint.step}" if look.checkpoint else "there is none"

@@ -39,6 +39,8 @@ class Look:
     events: tuple[Event, ...] = ()
     """From the event files in S3 and from the log, of all that the checkpoint folder has seen."""
     checkpoint: StoredCheckpoint | None = None
+    place_read_at: datetime | None = None
+    """When the checkpoint folder was last read; None if it has not answered yet."""
     last_line_at: datetime | None = None
     """Of the log."""
     poll_seconds: float = 10.0
@@ -73,6 +75,7 @@ class JobWatcher:
         self._storage: Storage | None = None
         self._files: dict[str, tuple[int, list[Event]]] = {}
         self._checkpoint: StoredCheckpoint | None = None
+        self._place_read_at: datetime | None = None
         self._num_looks = 0
 
     def look(self, now: datetime, *, is_thorough: bool = False) -> Look:
@@ -90,7 +93,7 @@ class JobWatcher:
         self._read_log(description)
         is_over = description["TrainingJobStatus"] in ("Completed", "Failed", "Stopped")
         if is_thorough or is_over or self._num_looks % _READINGS == 0:
-            self._read_place((description.get("CheckpointConfig") or {}).get("S3Uri"))
+            self._read_place((description.get("CheckpointConfig") or {}).get("S3Uri"), now)
         self._num_looks += 1
         events: list[Event] = [event for _, found in self._files.values() for event in found]
         return Look(
@@ -98,6 +101,7 @@ class JobWatcher:
             description=description,
             events=tuple(sorted([*events, *self._progress], key=lambda event: event.at)),
             checkpoint=self._checkpoint,
+            place_read_at=self._place_read_at,
             last_line_at=self._last_line_at,
             poll_seconds=self._service.poll_seconds,
         )
@@ -120,7 +124,7 @@ class JobWatcher:
                 new.append(progress)
         self._progress = thinned([*self._progress, *new], self._service.poll_seconds)
 
-    def _read_place(self, uri: str | None) -> None:
+    def _read_place(self, uri: str | None, now: datetime) -> None:
         """Read what is new in the checkpoint folder. One that does not answer is no reason to stop watching."""
         if uri is None:
             return
@@ -129,6 +133,7 @@ class JobWatcher:
                 self._storage = self._open_place(uri)
             self._read_event_files(self._storage)
             self._read_checkpoint(self._storage)
+            self._place_read_at = now
         except (OSError, SpotError):
             return
 

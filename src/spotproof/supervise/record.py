@@ -35,6 +35,7 @@ RECORD_FOLDER: Final = "supervision"
 _RECORD: Final = "run.json"
 _STOP_REGEX: Final = re.compile(r"stop-(\d{4,9})\.json")
 _FORMAT: Final = 1
+_IN_GOAL: Final = {"deadline", "max_cost_usd", "instance_types"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +73,7 @@ def write_record(storage: Storage, record: RunRecord) -> None:
         "run": record.run,
         "created_at": record.created_at.isoformat(),
         "goal": goal_to_json(record.goal),
-        "spec": record.spec.model_dump(mode="json", exclude_none=True),
+        "spec": record.spec.model_dump(mode="json", exclude_none=True, exclude=_IN_GOAL),
     }
     storage.create(_RECORD, [json.dumps(document, indent=1).encode()])
 

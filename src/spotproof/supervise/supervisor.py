@@ -65,7 +65,12 @@ def times_of(service: TrainingService) -> Times:
 def spec_of_job(record: RunRecord, action: Submit) -> JobSpec:
     """Return the job that *action* creates: the run's own, on other machines."""
     machine = record.goal.machines[action.machine]
-    changes: dict[str, Any] = {"instance_type": machine.instance_type, "use_spot_instances": action.is_spot}
+    kind = machine.instance_type
+    changes: dict[str, Any] = {
+        "instance_type": kind,
+        "instance_types": (kind,),
+        "use_spot_instances": action.is_spot,
+    }
     if not action.is_spot:
         changes["max_wait"] = None
     elif record.spec.max_wait is None:
