@@ -79,7 +79,8 @@ def supervise(
         service = open_service(endpoint=endpoint, is_aws=not is_local, state_dir=state_dir)
         supervise_run(service, _find_run(target), as_json=as_json)
         return
-    from spotproof.spec import parse_deadline, read_job_spec
+    from spotproof.spec import read_job_spec
+    from spotproof.spec.deadline import parse_deadline
 
     spec = read_job_spec(Path(target))
     asked: dict[str, Any] = {
