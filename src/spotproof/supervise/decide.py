@@ -177,13 +177,21 @@ def _may_look_for_spot(goal: Goal, state: RunState) -> bool:
 
     Nobody says whether there is any: one must ask for it. Each time that it came to nothing, the run must be twice as
     far ahead before it is tried again.
+
+    A greedy run that went on demand stays there, if it knew its work. If it did not, and has time now for all that a
+    vain look for spot costs and for its safety net a second time, then it would not have gone.
     """
-    if state.job is None or goal.policy != "uniform-progress":
+    if state.job is None or goal.policy not in ("greedy", "uniform-progress"):
         return False
     rules, now, left = Rules(state.job, goal.policy), np.array([state.now_seconds]), np.array([state.left_seconds])
-    ahead = rules.ahead_at(now, left, start_ups=2.0 * 2.0 ** _num_vain(state))
+    patience = 2.0 ** _num_vain(state)
     finish = now + state.job.training_seconds(left)
-    return bool(ahead[0] <= state.now_seconds + EPSILON_SECONDS and rules.may_leave(now, left, finish)[0])
+    if not rules.may_leave(now, left, finish)[0]:
+        return False
+    if goal.policy == "greedy":
+        is_much_left = finish[0] - now[0] > rules.leave_seconds + rules.net_seconds
+        return bool(is_much_left and rules.slack(now + rules.leave_seconds, left)[0] >= patience * rules.net_seconds)
+    return bool(rules.ahead_at(now, left, start_ups=2.0 * patience)[0] <= state.now_seconds + EPSILON_SECONDS)
 
 
 def _num_vain(state: RunState) -> int:
@@ -191,7 +199,7 @@ def _num_vain(state: RunState) -> int:
     return sum(
         1
         for ending, is_spot in zip(state.endings, state.on_spot, strict=True)
-        if is_spot and ending in ("pace", "capacity")
+        if is_spot and ending in ("deadline", "pace", "capacity")
     )
 
 
