@@ -7,6 +7,15 @@ which is loaded when a :class:`TrainingService` is opened.
 
 from spotproof.launch.client import TrainingService
 from spotproof.launch.logs import LogLine, LogReader
+from spotproof.launch.prices import fetch_products
 from spotproof.launch.request import build_request, unique_job_name, with_uploaded_inputs
 
-__all__ = ["LogLine", "LogReader", "TrainingService", "build_request", "unique_job_name", "with_uploaded_inputs"]
+__all__ = [
+    "LogLine",
+    "LogReader",
+    "TrainingService",
+    "build_request",
+    "fetch_products",
+    "unique_job_name",
+    "with_uploaded_inputs",
+]

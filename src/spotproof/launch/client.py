@@ -13,7 +13,7 @@ from spotproof.errors import LaunchError, SpecError
 from spotproof.launch.logs import LogReader
 from spotproof.spec import split_s3_uri
 
-__all__ = ["TrainingService"]
+__all__ = ["TrainingService", "translated"]
 
 _PATIENCE_SECONDS = 120
 """How long waiting for a job outlives a service that does not answer; the job itself does not depend on us."""
@@ -40,7 +40,7 @@ class TrainingService:
 
         self._endpoint, self._s3_endpoint = endpoint, s3_endpoint
         try:
-            with _translated("open"):
+            with translated("open"):
                 self._session = boto3.session.Session()
                 self._sagemaker = self._open("sagemaker", endpoint)
         except ValueError as error:
@@ -56,12 +56,12 @@ class TrainingService:
 
     @cached_property
     def _logs(self) -> Any:
-        with _translated("open its logs"):
+        with translated("open its logs"):
             return self._open("logs", self._endpoint)
 
     @cached_property
     def _s3(self) -> Any:
-        with _translated("open S3"):
+        with translated("open S3"):
             return self._open("s3", self._s3_endpoint)
 
     @property
@@ -81,7 +81,7 @@ class TrainingService:
         """
         if os.environ.get("AWS_ACCESS_KEY_ID"):
             return {}
-        with _translated("give credentials"):
+        with translated("give credentials"):
             found = self._session.get_credentials()
         if found is None:
             return {}
@@ -101,7 +101,7 @@ class TrainingService:
             LaunchError: The service refused; carries its text.
         """
         name = request["TrainingJobName"]
-        with _translated(f"take job {name!r}"):
+        with translated(f"take job {name!r}"):
             return str(self._sagemaker.create_training_job(**request)["TrainingJobArn"])
 
     def describe(self, job_name: str) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class TrainingService:
         Raises:
             LaunchError: There is no such job, or the service cannot be reached.
         """
-        with _translated(f"describe job {job_name!r}"):
+        with translated(f"describe job {job_name!r}"):
             answer: dict[str, Any] = self._sagemaker.describe_training_job(TrainingJobName=job_name)
         answer.pop("ResponseMetadata", None)
         return answer
@@ -162,13 +162,13 @@ class TrainingService:
         Raises:
             LaunchError: There is no such job, or it has ended.
         """
-        with _translated(f"stop job {job_name!r}"):
+        with translated(f"stop job {job_name!r}"):
             self._sagemaker.stop_training_job(TrainingJobName=job_name)
 
     def list(self, *, limit: int = 50) -> list[dict[str, Any]]:
         """Return the summaries of the newest *limit* jobs, newest first."""
         found: list[dict[str, Any]] = []
-        with _translated("list jobs"):
+        with translated("list jobs"):
             pages = self._sagemaker.get_paginator("list_training_jobs").paginate(
                 SortBy="CreationTime",
                 SortOrder="Descending",
@@ -184,7 +184,7 @@ class TrainingService:
 
     def make_bucket(self, bucket: str) -> None:
         """Create *bucket* unless it is there."""
-        with _translated(f"create bucket {bucket!r}"):
+        with translated(f"create bucket {bucket!r}"):
             try:
                 self._s3.head_bucket(Bucket=bucket)
             except self._s3.exceptions.ClientError as error:
@@ -211,7 +211,7 @@ class TrainingService:
                 f"Input {source} holds no file.", why="The service refuses an empty input.", do="Correct the path."
             )
         bucket, prefix = split_s3_uri(s3_prefix)
-        with _translated(f"take files into {s3_prefix}"):
+        with translated(f"take files into {s3_prefix}"):
             for name, path in files.items():
                 self._s3.upload_file(str(path), bucket, f"{prefix.rstrip('/')}/{name}")
                 on_file(path)
@@ -225,7 +225,7 @@ class TrainingService:
             LaunchError: S3 refused.
         """
         bucket, key = split_s3_uri(s3_uri)
-        with _translated(f"read {s3_uri}"):
+        with translated(f"read {s3_uri}"):
             try:
                 return bytes(self._s3.get_object(Bucket=bucket, Key=key)["Body"].read())
             except (self._s3.exceptions.NoSuchKey, self._s3.exceptions.NoSuchBucket) as error:
@@ -241,7 +241,7 @@ def _files_below(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 @contextmanager
-def _translated(action: str) -> Iterator[None]:
+def translated(action: str) -> Iterator[None]:
     """Turn boto3's errors into ours; *action* completes 'SageMaker did not …'."""
     import boto3.exceptions
     import botocore.exceptions as aws

@@ -22,6 +22,7 @@ from spotproof.plan.job import PlannedJob, Pool
 from spotproof.plan.offers import parse_offers
 from spotproof.plan.omniscient import omniscient_bound
 from spotproof.plan.page import build_page
+from spotproof.plan.price_list import PriceList, parse_products, price_file
 from spotproof.plan.prices import Price, Prices, parse_prices
 from spotproof.plan.simulate import POLICIES, Outcomes, play
 from spotproof.plan.spells import Spells, spells_of
@@ -41,6 +42,7 @@ __all__ = [
     "PlannedJob",
     "Pool",
     "Price",
+    "PriceList",
     "Prices",
     "Question",
     "Spells",
@@ -59,7 +61,9 @@ __all__ = [
     "omniscient_bound",
     "parse_offers",
     "parse_prices",
+    "parse_products",
     "play",
+    "price_file",
     "render_plan",
     "replayed_running",
     "spells_of",

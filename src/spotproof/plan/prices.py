@@ -7,10 +7,14 @@ on-demand price in it. The other form is our own, YAML or JSON::
 
     date: 2026-11-20
     source: https://aws.amazon.com/sagemaker/pricing/
+    region: us-east-1
     prices:
       ml.g5.xlarge: {on_demand: 1.408, spot: 0.61}
+
+``spotproof prices update`` writes this form (:mod:`spotproof.plan.price_list`).
 """
 
+import datetime
 import json
 import math
 import statistics
@@ -37,6 +41,8 @@ class Price:
     spot_usd_per_hour: float | None
     source: str
     """File, date, and what has to be said of it."""
+    date: datetime.date | None = None
+    """Of when it is; None if it was given by hand."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +50,8 @@ class Prices:
     """All prices of a file."""
 
     source: str
+    region: str | None = None
+    """That they are valid in; None if the file does not say."""
     by_type: Mapping[str, Mapping[str, Price]]
     """Instance type, then zone; the zone is empty where the file names none."""
 
@@ -77,6 +85,7 @@ class Prices:
             source=prices[0].source
             + (f"; median of {len(prices)} zones" if len(prices) > 1 else "")
             + (f"; {_EC2}" if is_ec2 else ""),
+            date=min((price.date for price in prices if price.date is not None), default=None),
         )
 
 
@@ -128,7 +137,7 @@ def _parse_history(entries: list[Any], text: str, source: str) -> Prices:
     by_type: dict[str, dict[str, Price]] = {}
     for (kind, zone), (at, usd) in newest.items():
         by_type.setdefault(kind, {})[zone] = Price(
-            on_demand_usd_per_hour=None, spot_usd_per_hour=usd, source=f"{source}, {at[:10]}"
+            on_demand_usd_per_hour=None, spot_usd_per_hour=usd, source=f"{source}, {at[:10]}", date=_date_of(at[:10])
         )
     return Prices(source=source, by_type=by_type)
 
@@ -141,6 +150,10 @@ def _parse_table(document: dict[str, Any], text: str, source: str) -> Prices:
             why="Prices change.",
             do="Add a line `date: 2026-11-20`.",
         )
+    day = _date_of(str(date))
+    if day is None:
+        raise SpecError(f"{source}: {str(date)!r} is no date.", do="Write year, month and day: `date: 2026-11-20`.")
+    region = document.get("region")
     origin = f"{source}, {date}" + (f", {document['source']}" if document.get("source") else "")
     by_type: dict[str, dict[str, Price]] = {}
     for kind, fields in document["prices"].items():
@@ -149,10 +162,20 @@ def _parse_table(document: dict[str, Any], text: str, source: str) -> Prices:
             raise SpecError(f"{where}: it is not on_demand and spot, in USD per hour.", do=_FORM)
         amounts = {name: _usd(value, f"{where}.{name}") for name, value in fields.items()}
         price = Price(
-            on_demand_usd_per_hour=amounts.get("on_demand"), spot_usd_per_hour=amounts.get("spot"), source=origin
+            on_demand_usd_per_hour=amounts.get("on_demand"),
+            spot_usd_per_hour=amounts.get("spot"),
+            source=origin,
+            date=day,
         )
         by_type[str(kind)] = {"": price}
-    return Prices(source=source, by_type=by_type)
+    return Prices(source=source, region=None if region is None else str(region), by_type=by_type)
+
+
+def _date_of(text: str) -> datetime.date | None:
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def _usd(value: Any, where: str) -> float:
