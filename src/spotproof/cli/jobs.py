@@ -49,7 +49,7 @@ def list_jobs(
 
 
 def _duration(end: datetime, begin: datetime) -> str:
-    from spotproof.report.render import format_seconds
+    from spotproof.report.figures import format_seconds
 
     return format_seconds(float(round((end - begin).total_seconds())))
 

@@ -26,7 +26,9 @@ def plan(
         list[str] | None,
         typer.Option("--trace", help="FILE[@price=0.97][@zone=…][@speed=…][@polarity=…]; may be repeated."),
     ] = None,
-    prices: Annotated[Path | None, typer.Option(help="File of prices, dated: see docs/plan.md.")] = None,
+    prices: Annotated[
+        Path | None, typer.Option(help="File of prices. Default: what `prices update` wrote.", metavar="FILE")
+    ] = None,
     spot_price: Annotated[float | None, typer.Option(help="USD per hour of one instance.")] = None,
     on_demand_price: Annotated[float | None, typer.Option(help="USD per hour of one instance.")] = None,
     measured: Annotated[
@@ -59,11 +61,13 @@ def plan(
         "platform_seconds": _seconds(platform, "--platform"),
         "warm_up_seconds": _seconds(warm_up, "--warm-up"),
     }
-    from spotproof.plan import Question, build_page, costs_of, make_plan, parse_prices, render_plan, to_json
+    from spotproof.cli.prices import read_prices
+    from spotproof.plan import Question, build_page, costs_of, make_plan, render_plan, to_json
 
     costs = costs_of(_read_measured(measured, is_aws, spec), durations)
-    known = parse_prices(_read(prices, "--prices"), str(prices)) if prices is not None else None
-    spot, on_demand = _prices_of(spec, known, spot_price, on_demand_price)
+    known = read_prices(prices)
+    is_default = prices is None
+    spot, on_demand = _prices_of(spec, known, spot_price, on_demand_price, is_default=is_default)
     if traces and (uptime or downtime):
         raise SpecError(
             "--trace and --uptime or --downtime are given.", why="The trace says both.", do="Leave them out."
@@ -122,7 +126,12 @@ def _offers(
 
 
 def _prices_of(
-    spec: "JobSpec", known: "Prices | None", spot_usd: float | None, on_demand_usd: float | None
+    spec: "JobSpec",
+    known: "Prices | None",
+    spot_usd: float | None,
+    on_demand_usd: float | None,
+    *,
+    is_default: bool,
 ) -> "tuple[Price | None, Price | None]":
     """Return the spot price and the on-demand price to reckon with; an option beats the file."""
     from spotproof.plan import Price
@@ -130,7 +139,9 @@ def _prices_of(
     for option, usd in (("--spot-price", spot_usd), ("--on-demand-price", on_demand_usd)):
         if usd is not None and not 0 < usd < 1e6:
             raise SpecError(f"{option} {usd:g} is no price.", do=f"Give USD per hour of one instance: {option} 1.2.")
-    found = known.of(spec.instance_type) if known is not None else None
+    found = None
+    if known is not None and not (is_default and spec.instance_type not in known.by_type):
+        found = known.of(spec.instance_type)  # a file that was not named need not have it
     spot = on_demand = None
     if spot_usd is not None:
         spot = Price(on_demand_usd_per_hour=None, spot_usd_per_hour=spot_usd, source="given")

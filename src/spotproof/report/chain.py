@@ -4,6 +4,7 @@ Five epochs and then two more; managed spot, and on demand to the end.
 """
 
 import dataclasses
+import itertools
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -65,7 +66,7 @@ def chain_of(jobs: Sequence[Summary]) -> Chain:
             return None
         return sum(value for value in values if value is not None)
 
-    between = [_lost_between(before, after) for before, after in zip(jobs, jobs[1:], strict=False)]
+    between = [_lost_between(before, after) for before, after in itertools.pairwise(jobs)]
     training = total("training_seconds", [job.training_seconds for job in jobs])
     billable = total("billable_seconds", [job.billable_seconds for job in jobs])
     usd = total("usd", [job.cost.usd for job in jobs])

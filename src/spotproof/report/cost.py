@@ -48,7 +48,7 @@ class Cost:
     usd_per_hour: float | None
     """On demand, of one instance."""
     price_source: str
-    """Or why there is no price, and the command that gets one."""
+    """Or why there is no price, and the command that gets one; empty if none was asked for."""
     price_date: str | None
     """ISO 8601."""
     price_is_old: bool

@@ -213,7 +213,7 @@ def summarize(
     resources = description.get("ResourceConfig") or {}
     num_instances = _instance_count(resources)
     cost = cost_of(
-        price or PriceTag(usd_per_hour=None, source="no price: none was asked for"),
+        price or PriceTag(usd_per_hour=None, source=""),
         num_instances=num_instances,
         billable_seconds=billable,
         training_seconds=training,
