@@ -49,7 +49,7 @@ class EventFiles:
     """
 
     def __init__(self, folder: Path, *, carried_bytes: int = CARRIED_BYTES) -> None:
-        self._folder = folder
+        self.folder = folder
         self._carried_bytes = carried_bytes
         self._files: dict[str, _Carried] = {}
 
@@ -93,7 +93,7 @@ class EventFiles:
         return lost
 
     def _key(self, path: Path) -> str:
-        return path.resolve().relative_to(self._folder.resolve()).as_posix()
+        return path.resolve().relative_to(self.folder.resolve()).as_posix()
 
     def _trim(self) -> None:
         excess = sum(len(carried.content) for carried in self._files.values()) - self._carried_bytes

@@ -73,6 +73,8 @@ class LoggersOfRun:
         self._have_followed = False
         self._spools: dict[int, tempfile.TemporaryDirectory[str]] = {}
         self._event_files: dict[int, EventFiles] = {}
+        self._hparams: dict[int, bytes] = {}
+        """By logger, the content of hparams.yaml, which the first attempt alone writes."""
         for logger in _own_loggers(trainer):
             if _is_in_s3(logger):
                 folder = tempfile.TemporaryDirectory(prefix="spotproof-tensorboard-", ignore_cleanup_errors=True)
@@ -107,6 +109,7 @@ class LoggersOfRun:
             if state is None:
                 continue
             if (files := self._event_files.get(id(logger))) is not None and state.get("events"):
+                self._hparams[id(logger)] = state["hparams"]
                 self._restore_events(logger, files, state["events"])
             csv = _local_csv(logger)
             if csv is None:
@@ -119,8 +122,11 @@ class LoggersOfRun:
                 )
 
     def _restore_events(self, logger: TensorBoardLogger, files: EventFiles, state: dict[str, Any]) -> None:
+        place = open_storage(logger.log_dir)
         try:
-            lost = files.restore(state, open_storage(logger.log_dir))
+            lost = files.restore(state, place)
+            if self._hparams.get(id(logger)) and place.head(logger.NAME_HPARAMS_FILE) is None:
+                place.put(logger.NAME_HPARAMS_FILE, [self._hparams[id(logger)]])
             # For who has read what is gone from the files now, or reads files that are out of our sight.
             private.tell_restart(logger, (each["content"] for each in state.values()))
         except OSError as error:
@@ -144,10 +150,14 @@ class LoggersOfRun:
         if files is not None and logger._experiment is not None:
             logger.experiment.flush()
             files.read(private.event_paths(logger))
+            hparams = files.folder / logger.NAME_HPARAMS_FILE
+            if not self._hparams.get(id(logger)) and hparams.exists():
+                self._hparams[id(logger)] = hparams.read_bytes()
         return {
             **place,
             "held": private.csv_state(csv) if csv is not None else None,
             "events": files.state_dict() if files is not None else None,
+            "hparams": self._hparams.get(id(logger), b""),
         }
 
     def folders(self) -> list[tuple[str, str]]:
@@ -170,8 +180,9 @@ class LoggersOfRun:
         for logger in _own_loggers(self._trainer):
             if isinstance(logger, TensorBoardLogger) and (_is_in_s3(logger) or "://" not in logger.root_dir):
                 folder = self._spools.get(id(logger))
-                files = self._event_files[id(logger)] = EventFiles(Path(folder.name if folder else logger.log_dir))
+                files = EventFiles(Path(folder.name if folder else logger.log_dir))
                 files.read(private.event_paths(logger))
+                self._event_files[id(logger)] = files
             if (csv := _local_csv(logger)) is not None:
                 private.watch_csv(csv)
             elif not isinstance(logger, (TensorBoardLogger, DummyLogger)):

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from lightning.fabric.utilities.cloud_io import get_filesystem
 from lightning.pytorch.core.saving import save_hparams_to_yaml
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
@@ -67,8 +68,9 @@ def _close_unused(logger: TensorBoardLogger, version: int | str) -> None:
         return
     opened.close()
     for path in paths:
-        if logger._fs.exists(path) and logger._fs.size(path) < _HEADER_ONLY_BYTES:
-            logger._fs.rm_file(path)
+        files = get_filesystem(path)
+        if files.exists(path) and files.size(path) < _HEADER_ONLY_BYTES:
+            files.rm_file(path)
     folder = logger.log_dir
     if logger.version != version and "://" not in folder and not logger._fs.ls(folder, detail=False):
         logger._fs.rmdir(folder)
