@@ -5,7 +5,19 @@ from typing import Annotated
 import typer
 
 from spotproof._version import __version__
-from spotproof.cli import checkpoints, clients, jobs, launch, logs, plan, platform, prices, rehearse, report
+from spotproof.cli import (
+    checkpoints,
+    clients,
+    jobs,
+    launch,
+    logs,
+    plan,
+    platform,
+    prices,
+    rehearse,
+    report,
+    tensorboard,
+)
 
 __all__ = ["app"]
 
@@ -49,5 +61,6 @@ app.command("list")(jobs.list_jobs)
 app.command()(logs.logs)
 app.command()(jobs.stop)
 app.command()(report.report)
+app.command()(tensorboard.tensorboard)
 app.add_typer(prices.app, name="prices")
 app.add_typer(checkpoints.app, name="checkpoints")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from spotproof.plan import Prices
     from spotproof.report import Curve, Summary
 
-__all__ = ["report", "summarize_job"]
+__all__ = ["events_of", "report", "summarize_job"]
 
 _MAX_LOOKED_AT = 100
 """Jobs that --chain asks about, newest first: each is a question to the service."""
@@ -78,7 +78,7 @@ def summarize_job(description: dict[str, Any], progress: "Sequence[Progress]") -
     from spotproof.report import region_of, summarize
 
     price = _price_tag(description, read_prices(None, region_of(description)))
-    return summarize(description, [*_events_of(description), *progress], price=price)
+    return summarize(description, [*events_of(description), *progress], price=price)
 
 
 def _descriptions(service: "TrainingService", names: list[str], *, with_chain: bool) -> list["Mapping[str, Any]"]:
@@ -110,11 +110,12 @@ def _summarize(
     from spotproof.report import read_progress, region_of, summarize
 
     prices = read_prices(price_file, region_of(description))
-    events = [*_events_of(description), *read_progress(lines)]
+    events = [*events_of(description), *read_progress(lines)]
     return summarize(description, events, price=_price_tag(description, prices))
 
 
-def _events_of(description: "Mapping[str, Any]") -> list["Event"]:
+def events_of(description: "Mapping[str, Any]") -> list["Event"]:
+    """Return the events beside a job's checkpoints; none, and a word about it, if they can't be read."""
     from spotproof.cli.console import print_line
     from spotproof.report import read_events
     from spotproof.storage import open_storage
@@ -158,7 +159,7 @@ def _curve(
     metric: str | None,
 ) -> "tuple[Curve | None, str]":
     """Return the curve, or None and why there is none."""
-    from spotproof.report import choose_metric, curve_of, metric_points
+    from spotproof.report import Reach, choose_metric, curve_of, metric_points
 
     found = [metric_points(logs[each["TrainingJobName"]], each) for each in descriptions]
     source = "from the job's log, by its metric definitions"
@@ -174,16 +175,22 @@ def _curve(
             there = ", ".join([*in_log, *known])
             what = f"no metric {metric!r}" if metric else "no loss"
             return None, f"{what} is in the log or in TensorBoard files" + (f"; there are {there}" if there else "")
-    resumes = {summary.job_name: [attempt.resumed_from_step for attempt in summary.attempts] for summary in summaries}
+    reaches = {
+        summary.job_name: [
+            Reach(resumed_from_step=attempt.resumed_from_step, last_step=attempt.last_step)
+            for attempt in summary.attempts
+        ]
+        for summary in summaries
+    }
     points = [(each, scalars.get(name, [])) for each, scalars in zip(descriptions, found, strict=True)]
-    return curve_of(name, source, points, resumes=resumes), ""
+    return curve_of(name, source, points, reaches=reaches), ""
 
 
 def _board_scalars(description: "Mapping[str, Any]") -> dict[str, Any]:
     from spotproof.report import boards_of, has_event_files, read_scalars
     from spotproof.storage import open_storage
 
-    for board in boards_of(description, _events_of(description)):
+    for board in boards_of(description, events_of(description)):
         try:
             storage = open_storage(board.url)
             if has_event_files(storage):

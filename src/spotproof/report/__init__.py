@@ -9,9 +9,9 @@ rich, plotly, matplotlib and TensorBoard only when they are needed.
 from spotproof.report.boards import Board, boards_of
 from spotproof.report.chain import Chain, chain_of, chain_to_json, in_order, shares_checkpoints
 from spotproof.report.cost import Cost, PriceTag, price_tag, region_of
-from spotproof.report.event_files import has_event_files, read_scalars
+from spotproof.report.event_files import copy_event_files, has_event_files, read_scalars
 from spotproof.report.faults import FaultCount, FaultSummary
-from spotproof.report.loss import Curve, Mark, Piece, Point, choose_metric, curve_of, metric_points
+from spotproof.report.loss import Curve, Mark, Piece, Point, Reach, choose_metric, curve_of, metric_points
 from spotproof.report.page import build_page
 from spotproof.report.picture import write_image
 from spotproof.report.read import read_events, read_progress
@@ -31,6 +31,7 @@ __all__ = [
     "Piece",
     "Point",
     "PriceTag",
+    "Reach",
     "Spread",
     "Summary",
     "Verdict",
@@ -40,6 +41,7 @@ __all__ = [
     "chain_of",
     "chain_to_json",
     "choose_metric",
+    "copy_event_files",
     "curve_of",
     "has_event_files",
     "in_order",

@@ -13,9 +13,9 @@ from typing import Any, Final
 from spotproof.contract import EVENT_FILE_WORD, SUPERSEDED_PREFIX
 from spotproof.errors import SpecError
 from spotproof.report.loss import Point
-from spotproof.storage import Storage
+from spotproof.storage import Storage, checked_key
 
-__all__ = ["has_event_files", "read_scalars"]
+__all__ = ["copy_event_files", "has_event_files", "read_scalars"]
 
 _MARKERS: Final = re.compile(r"\.sagemaker-(?:uploading|uploaded|ignore)$")
 
@@ -50,6 +50,33 @@ def read_scalars(storage: Storage) -> dict[str, list[Point]]:
                     for tag, point in _points(event, is_lost=True):
                         scalars.setdefault(tag, []).append(point)
     return {tag: sorted(points, key=lambda point: point.at) for tag, points in scalars.items()}
+
+
+def copy_event_files(storage: Storage, folder: Path, known: dict[str, int]) -> None:
+    """Make *folder* hold the event files of *storage* as they are now.
+
+    Args:
+        storage: Where they are.
+        folder: The copy; nothing else is in it.
+        known: What was copied before, by key its size; kept up to date.
+    """
+    found = {
+        entry.key: entry.size_bytes
+        for entry in storage.list()
+        if EVENT_FILE_WORD in _name(entry.key) and not _MARKERS.search(entry.key)
+    }
+    for key, size in found.items():
+        path = folder / checked_key(key)
+        if known.get(key) == size:
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staged = path.with_name(f".{len(known)}.tmp")
+        if _fetch(storage, key, staged):
+            staged.replace(path)  # TensorBoard may be reading it
+            known[key] = size
+    for key in known.keys() - found.keys():
+        (folder / checked_key(key)).unlink(missing_ok=True)
+        del known[key]
 
 
 def _name(key: str) -> str:

@@ -1,5 +1,6 @@
 """The summary's figures as words: name, value, and how it comes about. Terminal and page show the same. Pure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -183,7 +184,9 @@ def resumed_of(attempt: AttemptSummary) -> str:
 
 def format_usd(usd: float) -> str:
     """Return an amount with as many digits as it needs: ``12.34 USD``, ``0.0035 USD``."""
-    return f"{usd:.2f} USD" if usd >= 1 or usd == 0 else f"{usd:.2g} USD"
+    if usd == 0 or usd >= 1:
+        return f"{usd:.2f} USD"
+    return f"{usd:.{max(2, 1 - math.floor(math.log10(usd)))}f} USD"
 
 
 def format_spread(spread: Spread | None) -> str:

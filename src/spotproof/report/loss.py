@@ -12,7 +12,7 @@ from typing import Any, Final
 from spotproof.contract import PROGRESS_LINE_REGEX, STEP_METRIC_NAME
 from spotproof.report.attempts import Window, attempt_windows
 
-__all__ = ["Curve", "Mark", "Piece", "Point", "choose_metric", "curve_of", "metric_points", "pieces_of"]
+__all__ = ["Curve", "Mark", "Piece", "Point", "Reach", "choose_metric", "curve_of", "metric_points", "pieces_of"]
 
 _STEP_IN_LINE: Final = re.compile(r"\b(?:global_)?step\s*[=:]?\s*(\d+)\b", re.IGNORECASE)
 _PREFERRED: Final = ("train_loss", "train:loss", "train_loss_step", "loss", "training_loss")
@@ -46,7 +46,7 @@ class Mark:
 
     step: int
     kind: str
-    """``reclaimed`` (the last point before it) or ``resumed`` (the first after it)."""
+    """``reclaimed`` after this step, or ``resumed`` from it."""
     job_name: str
     attempt: int
 
@@ -115,12 +115,20 @@ def _value_of(found: "re.Match[str] | None") -> float | None:
         return None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reach:
+    """The steps of one attempt, as far as they are known."""
+
+    resumed_from_step: int | None
+    last_step: int | None
+
+
 def curve_of(
     metric: str,
     source: str,
     jobs: Sequence[tuple[Mapping[str, Any], Sequence[Point]]],
     *,
-    resumes: Mapping[str, Sequence[int | None]],
+    reaches: Mapping[str, Sequence[Reach]],
 ) -> Curve:
     """Return the curve of *jobs*, each its description and its points of the metric.
 
@@ -128,31 +136,46 @@ def curve_of(
         metric: Its name.
         source: Where the points are from, for people.
         jobs: In their order.
-        resumes: By job, the step that each attempt went on from, None where it is not known.
+        reaches: By job, its attempts; points after the step that a later one went on from are lost.
     """
-    attempts: list[tuple[str, int, Window, int | None, list[Point]]] = []
+    attempts: list[tuple[str, int, Window, Reach, list[Point]]] = []
     for description, points in jobs:
         name = str(description.get("TrainingJobName", ""))
         windows = attempt_windows(description, ())
-        known = list(resumes.get(name, ()))
+        known = reaches.get(name, ())
         groups = _by_window(points, windows)
         for number, (window, group) in enumerate(zip(windows, groups, strict=True)):
-            resumed = known[number] if number < len(known) else None
-            attempts.append((name, number, window, resumed, group))
+            reach = known[number] if number < len(known) else Reach(resumed_from_step=None, last_step=None)
+            attempts.append((name, number, window, reach, group))
     pieces: list[Piece] = []
     marks: list[Mark] = []
-    for index, (name, number, window, resumed, group) in enumerate(attempts):
-        later = [step for _, _, _, step, _ in attempts[index + 1 :] if step is not None]
-        pieces += pieces_of(name, number, group, kept_to=min(later, default=None))
-        if group and window.outcome == "reclaimed":
-            marks.append(Mark(step=group[-1].step, kind="reclaimed", job_name=name, attempt=number))
-        if group and index > 0 and resumed is not None:
-            marks.append(Mark(step=group[0].step, kind="resumed", job_name=name, attempt=number))
+    last_kept: Point | None = None
+    for index, (name, number, window, reach, group) in enumerate(attempts):
+        later = [each.resumed_from_step for _, _, _, each, _ in attempts[index + 1 :]]
+        kept_to = min((step for step in later if step is not None), default=None)
+        for piece in pieces_of(name, number, group, kept_to=kept_to, begins_at=last_kept):
+            pieces.append(piece)
+            last_kept = last_kept if piece.is_lost else piece.points[-1]
+        end = reach.last_step if reach.last_step is not None else group[-1].step if group else None
+        if end is not None and window.outcome == "reclaimed":
+            marks.append(Mark(step=end, kind="reclaimed", job_name=name, attempt=number))
+        if index > 0 and reach.resumed_from_step is not None:
+            marks.append(Mark(step=reach.resumed_from_step, kind="resumed", job_name=name, attempt=number))
     return Curve(metric=metric, source=source, pieces=tuple(pieces), marks=tuple(marks))
 
 
-def pieces_of(job_name: str, attempt: int, points: Sequence[Point], *, kept_to: int | None) -> list[Piece]:
-    """Return the kept and the lost points of one attempt, in this order; *kept_to* is the last step that was kept."""
+def pieces_of(
+    job_name: str, attempt: int, points: Sequence[Point], *, kept_to: int | None, begins_at: Point | None = None
+) -> list[Piece]:
+    """Return the kept and the lost points of one attempt, in this order.
+
+    Args:
+        job_name: Of its job.
+        attempt: Its number.
+        points: Of the attempt.
+        kept_to: The last step that was kept; None if all are.
+        begins_at: The last point that was kept before it: the line goes on from there.
+    """
     ordered = sorted(points, key=lambda point: (point.step, point.at))
     kept: list[Point] = []
     lost: list[Point] = []
@@ -161,9 +184,15 @@ def pieces_of(job_name: str, attempt: int, points: Sequence[Point], *, kept_to: 
         (lost if is_lost else kept).append(point)
     pieces = []
     if kept:
+        if begins_at is not None and begins_at.step < kept[0].step:
+            kept.insert(0, begins_at)
         pieces.append(Piece(job_name=job_name, attempt=attempt, is_lost=False, points=tuple(kept)))
     if lost:
-        begin = kept[-1:]  # so that the faint line hangs on the full one
+        # So that the faint line hangs on the full one.
+        anchor = kept[-1] if kept else begins_at
+        begin = [anchor] if anchor is not None and anchor.step < lost[0].step else []
+            [begins_at] if begins_at is not None and begins_at.step < lost[0].step else []
+        )  # so that the faint line hangs on the full one
         pieces.append(Piece(job_name=job_name, attempt=attempt, is_lost=True, points=(*begin, *lost)))
     return pieces
 
