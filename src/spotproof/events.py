@@ -26,6 +26,7 @@ __all__ = [
     "CheckpointRejected",
     "Event",
     "IntervalTuned",
+    "LoggerOpened",
     "NoticeReceived",
     "PhaseEntered",
     "Progress",
@@ -202,6 +203,17 @@ class IntervalTuned(Event):
     """Share of the time that stalls and slowed steps may take."""
     reason: str
     """The same for people, in one sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggerOpened(Event):
+    """A logger writes to a folder: who looks at the curves finds them there."""
+
+    kind: ClassVar[str] = "logger_opened"
+    logger: str
+    """Its class."""
+    folder: str
+    """As the training process sees it, or ``s3://…``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,12 @@ from spotproof.cli import (
     logs,
     plan,
     platform,
+    prices,
     rehearse,
     report,
     schema,
     supervise,
+    tensorboard,
     traces,
     uploads,
     watch,
@@ -71,4 +73,6 @@ app.command()(watch.watch)
 app.command()(logs.logs)
 app.command()(jobs.stop)
 app.command()(report.report)
+app.command()(tensorboard.tensorboard)
+app.add_typer(prices.app, name="prices")
 app.add_typer(checkpoints.app, name="checkpoints")

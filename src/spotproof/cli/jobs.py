@@ -97,7 +97,7 @@ def _or_dash(value: int | None) -> str:
 
 
 def _duration(end: datetime, begin: datetime) -> str:
-    from spotproof.report.render import format_seconds
+    from spotproof.report.figures import format_seconds
 
     return format_seconds(float(round((end - begin).total_seconds())))
 

@@ -44,7 +44,9 @@ def launch(
     wait: Annotated[
         bool, typer.Option("--wait", help="Show what happens until the job has ended, then its report.")
     ] = False,
-    prices: Annotated[Path | None, typer.Option(help="File of prices, for max_cost_usd: see docs/plan.md.")] = None,
+    prices: Annotated[
+        Path | None, typer.Option(help="File of prices. Default: what `prices update` wrote.", metavar="FILE")
+    ] = None,
     endpoint: Endpoint = None,
     state_dir: StateDir = None,
     as_json: Json = False,

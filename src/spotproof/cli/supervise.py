@@ -56,7 +56,9 @@ def supervise(
     policy: Annotated[
         str, typer.Option(help="How a deadline is kept: greedy or uniform-progress (docs/plan.md).")
     ] = "greedy",
-    prices: Annotated[Path | None, typer.Option(help="File of prices, dated: see docs/plan.md.")] = None,
+    prices: Annotated[
+        Path | None, typer.Option(help="File of prices. Default: what `prices update` wrote.", metavar="FILE")
+    ] = None,
     is_local: Annotated[bool, typer.Option("--local", help="On the running local server, not on AWS.")] = False,
     endpoint: Endpoint = None,
     state_dir: StateDir = None,
@@ -120,14 +122,14 @@ def goal_of(
     Raises:
         SpecError: An option can't be read.
     """
-    from spotproof.cli.watch import price_of, read_prices
+    from spotproof.cli.prices import read_prices
     from spotproof.durations import parse_duration
     from spotproof.supervise import Goal, Machine
 
-    known = read_prices(prices)
+    known = read_prices(prices, spec.region)
     machines = []
     for kind in spec.instance_types or (spec.instance_type,):
-        price = price_of(known, kind)
+        price = known.of(kind) if known is not None and known.has(kind) else None
         machines.append(
             Machine(
                 instance_type=kind,

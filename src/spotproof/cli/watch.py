@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from spotproof.launch import TrainingService
-    from spotproof.plan import Price, Prices
+    from spotproof.plan import Prices
     from spotproof.supervise import JobView, JobWatcher
 
-__all__ = ["WatchScreen", "price_of", "read_prices", "watch"]
+__all__ = ["WatchScreen", "watch"]
 
 _LONGEST_PAUSE_SECONDS = 60.0
 _MOST_JOBS = 20
@@ -30,7 +30,9 @@ def watch(
     jobs: Annotated[
         list[str] | None, typer.Argument(help="Names of jobs; without any, all that are in progress.", metavar="JOB...")
     ] = None,
-    prices: Annotated[Path | None, typer.Option(help="File of prices, dated: see docs/plan.md.")] = None,
+    prices: Annotated[
+        Path | None, typer.Option(help="File of prices. Default: what `prices update` wrote.", metavar="FILE")
+    ] = None,
     endpoint: Endpoint = None,
     is_aws: Aws = False,
     state_dir: StateDir = None,
@@ -40,11 +42,12 @@ def watch(
     from spotproof.cli.console import print_line
     from spotproof.cli.launched import was_spot_asked
     from spotproof.cli.locate import open_service
+    from spotproof.cli.prices import read_prices
     from spotproof.storage import open_storage
     from spotproof.supervise import JobWatcher
 
-    known = read_prices(prices)
     service = open_service(endpoint=endpoint, is_aws=is_aws, state_dir=state_dir)
+    known = read_prices(prices, service.region)
     names = list(dict.fromkeys(jobs or [])) or _in_progress(service)
     if not names:
         if not as_json:
@@ -88,7 +91,8 @@ def _watch(
                     continue
                 look = watcher.look(datetime.now(timezone.utc))
                 kind = str((look.description.get("ResourceConfig") or {}).get("InstanceType", ""))
-                views[name] = build_view(look, price=price_of(prices, kind), asked_spot=asked[name])
+                price = prices.of(kind) if prices is not None and prices.has(kind) else None
+                views[name] = build_view(look, price=price, asked_spot=asked[name])
                 screen.show(list(views.values()))
             pause = service.poll_seconds
         except ServiceUnreachable as error:
@@ -185,30 +189,3 @@ class WatchScreen:
     def _write(self, text: str) -> None:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
-
-
-def read_prices(path: Path | None) -> "Prices | None":
-    """Return the prices in the file *path*; None without one."""
-    from spotproof.errors import SpecError
-    from spotproof.plan import parse_prices
-
-    if path is None:
-        return None
-    try:
-        text = path.expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SpecError(f"--prices {path} can't be read ({reason}).", do="Give the path of a text file.") from error
-    return parse_prices(text, str(path))
-
-
-def price_of(prices: "Prices | None", instance_type: str) -> "Price | None":
-    """Return the price of *instance_type*; None where the file has none."""
-    from spotproof.errors import SpecError
-
-    if prices is None:
-        return None
-    try:
-        return prices.of(instance_type)
-    except SpecError:
-        return None

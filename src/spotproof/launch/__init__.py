@@ -10,6 +10,7 @@ from spotproof.launch.failures import ServiceUnreachable
 from spotproof.launch.local_files import LocalFiles, read_files
 from spotproof.launch.logs import LogLine, LogReader, Position, format_position, parse_position
 from spotproof.launch.merge import LogMerge
+from spotproof.launch.prices import fetch_products
 from spotproof.launch.request import build_request, unique_job_name, with_uploaded_inputs
 from spotproof.launch.upload import Uploaded
 
@@ -23,6 +24,7 @@ __all__ = [
     "TrainingService",
     "Uploaded",
     "build_request",
+    "fetch_products",
     "format_position",
     "parse_position",
     "read_files",

@@ -95,6 +95,11 @@ class TrainingService:
         return str(self._sagemaker.meta.endpoint_url)
 
     @property
+    def region(self) -> str:
+        """The region in use."""
+        return str(self._sagemaker.meta.region_name)
+
+    @property
     def is_local(self) -> bool:
         """Whether the service runs on this machine."""
         return self.endpoint.startswith(("http://127.0.0.1", "http://localhost"))

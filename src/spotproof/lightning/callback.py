@@ -16,7 +16,7 @@ from spotproof.checkpoint.interval import SaveSchedule
 from spotproof.checkpoint.restore import read_state
 from spotproof.checkpoint.tuning import DEFAULT_OVERHEAD_BUDGET, checked_budget
 from spotproof.errors import ResumeMismatch, SpecError
-from spotproof.events import Resumed, Warned
+from spotproof.events import LoggerOpened, Resumed, Warned
 from spotproof.lightning import _private as private
 from spotproof.lightning._attributes import ChangedAttributes
 from spotproof.lightning._files import KnownFiles
@@ -157,7 +157,7 @@ class SpotCheckpoint(Callback):
             on_woken=waiting.woken,
             wake=Woken,
         )
-        self._loggers = LoggersOfRun(trainer, self._warn)
+        self._loggers = self._saves.run.loggers = LoggersOfRun(trainer, self._warn)
         if trainer.world_size > 1:
             self._agree(trainer)
         if self._offered is not None:
@@ -252,6 +252,10 @@ class SpotCheckpoint(Callback):
             if self._resumed["between"] == "end":
                 # A training that was stopped early is complete, whatever epochs are left.
                 trainer.should_stop = self._resumed["run"]["should_stop"]
+        if self._loggers is not None:
+            for kind, folder in self._loggers.folders():
+                self._checkpointer.record(LoggerOpened(attempt=attempt, logger=kind, folder=folder))
+            self._loggers.begin_uploads()
         self._departure.tell_deafness()
         if self._resumed_step is not None:
             self._checkpointer.record(Resumed(attempt=attempt, step=self._resumed_step, seconds=self._load_seconds))

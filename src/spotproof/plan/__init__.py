@@ -24,6 +24,7 @@ from spotproof.plan.job import PlannedJob, Pool
 from spotproof.plan.offers import parse_offers
 from spotproof.plan.omniscient import omniscient_bound
 from spotproof.plan.page import build_page
+from spotproof.plan.price_list import PriceList, parse_products, price_file
 from spotproof.plan.prices import Price, Prices, parse_prices
 from spotproof.plan.rules import POLICIES, Policy, Rules
 from spotproof.plan.simulate import Outcomes, play
@@ -47,6 +48,7 @@ __all__ = [
     "Policy",
     "Pool",
     "Price",
+    "PriceList",
     "Prices",
     "Question",
     "Rules",
@@ -68,7 +70,9 @@ __all__ = [
     "omniscient_bound",
     "parse_offers",
     "parse_prices",
+    "parse_products",
     "play",
+    "price_file",
     "render_plan",
     "replayed_running",
     "spells_of",

@@ -163,11 +163,11 @@ def test_savings_by_both_formulas() -> None:
     assert summary.undisturbed_job_name == "twin"
 
 
-def test_undisturbed_time_is_computed_and_said_to_be() -> None:
-    """Without an undisturbed run its time is start-up + steps at the measured pace + the end, and marked computed."""
+def test_undisturbed_time_is_estimated_and_said_to_be() -> None:
+    """Without an undisturbed run its time is start-up + steps at the measured pace + the end, and marked estimated."""
     summary = summarize(TWICE, TWICE_EVENTS)
 
-    assert summary.undisturbed_source == "computed"
+    assert summary.undisturbed_source == "estimated"
     assert summary.undisturbed_seconds == pytest.approx((20 - 10) + 100 * 1.0 + (205 - 192))
 
 

@@ -11,10 +11,14 @@ from spotproof.lightning._private.files import clocks, file_memories, restore_cl
 from spotproof.lightning._private.finders import found, search_again, take_over
 from spotproof.lightning._private.loggers import (
     csv_state,
+    event_paths,
     follow_csv,
     follow_tensorboard,
     restore_csv,
+    spool_tensorboard,
+    tell_restart,
     watch_csv,
+    watch_end,
 )
 from spotproof.lightning._private.loops import (
     FitHooks,
@@ -44,6 +48,7 @@ __all__ = [
     "csv_state",
     "data_without_position",
     "dump_checkpoint",
+    "event_paths",
     "file_memories",
     "follow_csv",
     "follow_tensorboard",
@@ -63,7 +68,10 @@ __all__ = [
     "run_state",
     "saved_positions",
     "search_again",
+    "spool_tensorboard",
     "take_over",
+    "tell_restart",
     "validation_states",
     "watch_csv",
+    "watch_end",
 ]
