@@ -263,6 +263,7 @@ def _probe(*, has_network: bool) -> str | None:
             if network is not None:
                 network.kill()
                 network.is_gone.wait(30)
+            registry.close()
 
 
 def _is_copied(path: Path) -> bool:

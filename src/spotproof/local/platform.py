@@ -113,6 +113,7 @@ class LocalSageMaker:
         self._lock_file: IO[str] | None = None
         self._closed = threading.Event()
         self._closing = threading.Lock()
+        self._registry: Registry | None = None
         self._s3: S3Server | None = None
         self._jobs: Jobs | None = None
         # A client costs 10 ms of processor time, and a job of one host needs four.
@@ -151,7 +152,7 @@ class LocalSageMaker:
         self.close()
 
     def _open(self) -> None:
-        registry = Registry(self.state_dir / "processes", owner_id(self.state_dir))
+        self._registry = registry = Registry(self.state_dir / "processes", owner_id(self.state_dir))
         for what in registry.end_leftovers():
             _log.warning("ended %s, left by a server that was killed", what)
         # What they have written is uploaded below, so nothing of them may write any more.
@@ -214,6 +215,8 @@ class LocalSageMaker:
                 self._jobs = None
             if self._s3 is not None:
                 self._s3.close()
+            if self._registry is not None:
+                self._registry.close()
             if self._lock_file is not None:
                 self._lock_file.close()
                 self._lock_file = None
