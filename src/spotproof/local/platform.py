@@ -13,8 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Literal
 
-from werkzeug.serving import BaseWSGIServer
-
 from spotproof.errors import EngineError, SpecError
 from spotproof.local.api import Api
 from spotproof.local.attempt import Surroundings
@@ -23,7 +21,8 @@ from spotproof.local.controls import Controls
 from spotproof.local.encryption import WithoutEncryption
 from spotproof.local.fault_desk import FaultDesk
 from spotproof.local.hosts import HostMode, find_namespace_obstacle, find_network_obstacle
-from spotproof.local.http import Application, open_server
+from spotproof.local.http import Application
+from spotproof.local.http_server import HttpServer
 from spotproof.local.identity import Identity
 from spotproof.local.images import Image
 from spotproof.local.jobs import Jobs
@@ -118,8 +117,7 @@ class LocalSageMaker:
         self._jobs: Jobs | None = None
         # A client costs 10 ms of processor time, and a job of one host needs four.
         self._make_bucket = lru_cache(maxsize=64)(self._make_bucket_at)
-        self._server: BaseWSGIServer | None = None
-        self._server_thread: threading.Thread | None = None
+        self._server: HttpServer | None = None
 
     @property
     def url(self) -> str:
@@ -188,13 +186,10 @@ class LocalSageMaker:
         controls = Controls(api, self.faults, self.set_s3_faults)
         s3 = WithoutEncryption(S3Proxy(self._s3_server_url, self.faults.weather), self.keys)
         load_models()
-        self._server = open_server(self._port, Application(api, logs, identity, controls, s3))
-        self._port = self._server.server_port
+        self._server = HttpServer(self._port, Application(api, logs, identity, controls, s3))
+        self._port = self._server.port
         self._jobs.open()
-        self._server_thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), name="http", daemon=True
-        )
-        self._server_thread.start()
+        self._server.start()
         self._write_discovery()
         _log.info("local SageMaker at %s, S3 at %s, hosts: %s", self.url, self.s3_url, around.mode)
 
@@ -204,11 +199,7 @@ class LocalSageMaker:
             if self._lock_file is not None:
                 (self.state_dir / "server.json").unlink(missing_ok=True)
             if self._server is not None:
-                if self._server_thread is not None:
-                    self._server.shutdown()
-                    self._server_thread.join()
-                    self._server_thread = None
-                self._server.server_close()
+                self._server.close()
                 self._server = None
             if self._jobs is not None:
                 self._jobs.close()
@@ -230,7 +221,7 @@ class LocalSageMaker:
     def set_s3_faults(self, faults: S3Faults) -> None:
         """Let *faults* happen to S3 from now on. Attempts that run already keep the way to S3 that they began with."""
         self.faults.weather.set(faults)
-        if self._server_thread is not None:
+        if self._server is not None:
             self._write_discovery()
 
     def wait_closed(self) -> None:
