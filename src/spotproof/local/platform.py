@@ -69,8 +69,7 @@ class LocalSageMaker:
         capacity: Hosts that jobs share; those that find none free wait, first come, first served. A job that needs
             more is refused.
         sync_faults: What goes wrong with the agents that mirror checkpoints (``spotproof.local.sync_faults``).
-        s3_faults: What goes wrong with requests to S3 (``spotproof.local.s3_faults``). With any, jobs, agents and
-            clients reach the S3 server through :attr:`url`; with none, directly.
+        s3_faults: What goes wrong with requests to S3 (``spotproof.local.s3_faults``).
         host_memory: Bytes that each host may use, or a text as ``4GiB``; None for as much as there is.
         host_cpus: CPUs that each host may use, such as 1 or 0.5; None for all.
     """
@@ -126,8 +125,13 @@ class LocalSageMaker:
 
     @property
     def s3_url(self) -> str:
-        """Where jobs and agents reach S3."""
+        """Where our agents reach S3."""
         return self.url if self.faults.weather.faults.faults else self._s3_server_url
+
+    @property
+    def _clients_s3_url(self) -> str:
+        """Where jobs and other clients do. Our own server does not know all that they may ask for (``encryption``)."""
+        return self.s3_url if self._s3 is None else self.url
 
     @property
     def _s3_server_url(self) -> str:
@@ -170,7 +174,7 @@ class LocalSageMaker:
             limits=self._limits,
             cgroup_places=self._find_cgroup_places(),
             open_bucket=self._open_bucket,
-            read_environment=lambda: {"AWS_ENDPOINT_URL": self.url, **self._s3_environment()},
+            read_environment=lambda: {"AWS_ENDPOINT_URL": self.url, **self._s3_environment(self._clients_s3_url)},
             faults=self.faults,
         )
         self._jobs = Jobs(
@@ -219,7 +223,10 @@ class LocalSageMaker:
         self._jobs.set_schedule(schedule)
 
     def set_s3_faults(self, faults: S3Faults) -> None:
-        """Let *faults* happen to S3 from now on. Attempts that run already keep the way to S3 that they began with."""
+        """Let *faults* happen to S3 from now on.
+
+        Agents of attempts that run already keep their way to S3, as do jobs where S3 is not our own server.
+        """
         self.faults.weather.set(faults)
         if self._server is not None:
             self._write_discovery()
@@ -231,7 +238,7 @@ class LocalSageMaker:
     def environment(self) -> dict[str, str]:
         """Return what an AWS client needs in its environment to talk to this platform and to nothing else.
 
-        S3 is reached without a detour. Endpoints are named one by one as well: those that a shell has would win.
+        Endpoints are named one by one as well: those that a shell has would win.
         """
         return {
             "AWS_ENDPOINT_URL": self.url,
@@ -241,35 +248,35 @@ class LocalSageMaker:
             "AWS_EC2_METADATA_DISABLED": "true",
             # The token of a session with AWS itself does not go with the keys given here.
             **({"AWS_SESSION_TOKEN": ""} if "AWS_SESSION_TOKEN" in os.environ else {}),
-            **self._s3_client_environment(),
+            **self._s3_client_environment(self._clients_s3_url),
         }
 
     @property
     def keys(self) -> Keys:
         """With which clients sign."""
-        given = self._s3_client_environment()
+        given = self._s3_client_environment(self._clients_s3_url)
         return Keys(given.get("AWS_ACCESS_KEY_ID", ""), given.get("AWS_SECRET_ACCESS_KEY", ""))
 
     @property
     def _region(self) -> str:
         return region_of(os.environ)
 
-    def _s3_client_environment(self) -> dict[str, str]:
+    def _s3_client_environment(self, s3_url: str) -> dict[str, str]:
         if self._s3 is not None:
-            return {**self._s3.environment(), "AWS_ENDPOINT_URL_S3": self.s3_url}
+            return {**self._s3.environment(), "AWS_ENDPOINT_URL_S3": s3_url}
         given = {name: os.environ[name] for name in _CREDENTIALS if name in os.environ}
-        return {"AWS_ENDPOINT_URL_S3": self.s3_url, **given}
+        return {"AWS_ENDPOINT_URL_S3": s3_url, **given}
 
-    def _s3_environment(self) -> dict[str, str]:
+    def _s3_environment(self, s3_url: str) -> dict[str, str]:
         """What a storage needs: the region under both of its names, as containers have it."""
         region = {"AWS_REGION": self._region, "AWS_DEFAULT_REGION": self._region, "AWS_EC2_METADATA_DISABLED": "true"}
-        return {**self._s3_client_environment(), **region}
+        return {**self._s3_client_environment(s3_url), **region}
 
     def _open_bucket(self, bucket: str) -> S3Storage:
         return self._make_bucket(bucket, self.s3_url)
 
     def _make_bucket_at(self, bucket: str, s3_url: str) -> S3Storage:
-        return S3Storage(bucket, environment={**self._s3_environment(), "AWS_ENDPOINT_URL_S3": s3_url})
+        return S3Storage(bucket, environment=self._s3_environment(s3_url))
 
     def _choose_mode(self) -> HostMode:
         if self._hosts == "plain":
