@@ -1,5 +1,6 @@
 """``serve``, ``reclaim`` and ``faults``: the local SageMaker as a server of its own."""
 
+import gc
 import signal
 import threading
 from collections.abc import Sequence
@@ -98,6 +99,8 @@ def serve(
         capacity=capacity or DEFAULT_CAPACITY,
     )
     with only_aws_settings({}), platform:
+        # A full collection holds up every request, and would look through all that has been imported each time.
+        gc.freeze()
         if as_json:
             environment = platform.environment()
             print_json({"url": platform.url, "s3_url": platform.s3_url, "environment": environment})

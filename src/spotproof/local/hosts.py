@@ -159,7 +159,7 @@ class Host:
             "read_only": [str(plan.ml_dir / contract.INPUT_DATA_DIR / name) for name in plan.read_only_channels],
             "hosts_file": str(plan.directory / "hosts"),
             "hostname": plan.name,
-            "keep_paths": _python_paths_below("/tmp"),
+            "keep_paths": _python_paths_below("/tmp", tuple(sys.path), os.environ.get("PYTHONPATH", "")),
             "network": plan.network.host_settings(plan.index) if plan.network is not None else None,
             "cgroups": [asdict(cgroup) for cgroup in plan.cgroups],
             "remove_at_end": [cgroup.folder for cgroup in plan.cgroups],
@@ -263,17 +263,19 @@ def _probe(*, has_network: bool) -> str | None:
             if network is not None:
                 network.kill()
                 network.is_gone.wait(30)
+            registry.close()
 
 
 def _is_copied(path: Path) -> bool:
     return path.is_symlink() or path.is_dir() or path.is_file()
 
 
-def _python_paths_below(root: str) -> list[str]:
+@lru_cache(maxsize=1)
+def _python_paths_below(root: str, sys_path: Sequence[str], python_path: str) -> list[str]:
     """Return where this Python and its packages live, as far as that is below *root*; outer paths only, outer first."""
-    places = [sys.prefix, sys.base_prefix, sys.exec_prefix, str(Path(sys.executable).resolve()), *sys.path]
+    places = [sys.prefix, sys.base_prefix, sys.exec_prefix, str(Path(sys.executable).resolve()), *sys_path]
     places += [str(Path(__file__).parents[2]), sysconfig.get_paths()["stdlib"], site.getuserbase()]
-    places += [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    places += [os.path.abspath(path) for path in python_path.split(os.pathsep) if path]
     found: list[str] = []
     for place in sorted({os.path.abspath(place) for place in places if place}, key=len):
         inside = place.startswith(root + "/") and os.path.exists(place)

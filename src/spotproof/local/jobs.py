@@ -71,6 +71,8 @@ class Jobs:
         self._summaries: dict[str, dict[str, Any]] = {}
         self._unsaved: set[str] = set()
         self._creating = threading.Lock()
+        self._taken: set[str] = set()
+        """Names of jobs that are being created."""
         self._is_open = False
 
     def open(self) -> None:
@@ -105,13 +107,19 @@ class Jobs:
     def create(self, plan: JobPlan) -> bool:
         """Accept a job; return whether its name was free. It is on the disk when this returns."""
         with self._creating:
-            if plan.name in self._summaries:
+            if plan.name in self._summaries or plan.name in self._taken:
                 return False
-            job, actions = Job.create(plan, self._room, self._schedule)
+            self._taken.add(plan.name)
+            schedule = self._schedule
+        try:
+            # Not under the lock: clients that create jobs at once wait for the disk together.
+            job, actions = Job.create(plan, self._room, schedule)
             summary = summarize(job.describe())
             self._store.insert(plan.name, self._plan_document(job), job.to_document(), summary)
             self._live[plan.name] = job
             self._summaries[plan.name] = summary
+        finally:
+            self._taken.discard(plan.name)
         job.begin(actions)
         return True
 

@@ -27,6 +27,7 @@ FILES = {
     "many": "tests/faults/test_local_many_jobs.py",
     "store": "tests/unit/local/test_job_store.py",
     "clients": "tests/faults/test_local_clients.py",
+    "encryption": "tests/faults/test_local_encryption.py",
     "sdkv2": "tests/e2e/test_sdk_v2.py",
     "script-mode": "tests/faults/test_script_mode.py",
     "logs": "tests/unit/local/test_logs_api.py",
