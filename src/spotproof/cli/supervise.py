@@ -64,7 +64,9 @@ def supervise(
     state_dir: StateDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for each change.")] = False,
 ) -> None:
-    """Keep a run to a deadline and a budget: on spot while there is slack, then on demand.
+    """Keep a run to a deadline and a budget.
+
+    It is on spot while there is slack, then on demand.
 
     It may be ended and started again, here or elsewhere: the run goes on from what the service and S3 know of it.
     """
@@ -291,7 +293,7 @@ class _Teller:
 
     def _look(self, event: Any) -> None:
         from spotproof.plan import Price
-        from spotproof.report.render import format_seconds
+        from spotproof.report.figures import format_seconds
         from spotproof.supervise import build_view
 
         self.spent_usd = event.spent_usd

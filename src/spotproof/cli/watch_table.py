@@ -117,7 +117,7 @@ def _checkpoint(view: "JobView", now: datetime) -> str:
 
 
 def _age(view: "JobView", now: datetime) -> str:
-    from spotproof.report.render import format_seconds
+    from spotproof.report.figures import format_seconds
 
     return format_seconds(
         round(max(0.0, (now - view.checkpoint_at).total_seconds())) if view.checkpoint_at is not None else None
@@ -132,7 +132,7 @@ def _cost(view: "JobView") -> str:
 
 
 def _done(view: "JobView", now: datetime) -> str:
-    from spotproof.report.render import format_seconds
+    from spotproof.report.figures import format_seconds
 
     if view.finish_at is None:
         return "-"

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from spotproof.launch.client import translated
+from spotproof.launch.failures import translated
 
 __all__ = ["fetch_products", "open_price_list"]
 

@@ -14,7 +14,7 @@ from spotproof.events import (
     Warned,
 )
 from spotproof.report import Summary
-from spotproof.report.render import format_seconds
+from spotproof.report.figures import format_seconds
 from spotproof.supervise.look import Look, commit_gaps
 
 __all__ = ["Alarm", "find_alarms"]

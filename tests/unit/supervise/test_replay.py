@@ -12,19 +12,17 @@ from spotproof.supervise import Goal, Machine
 HOUR = 3600.0
 WORK = 3 * HOUR
 TRACES = {
-    "busy": ("tests/data/traces/parcae/p3trace.csv", 16),
-    "scarce": ("tests/data/traces/parcae/p3trace.csv", 24),
-    "rare": ("tests/data/traces/parcae/p3trace.csv", 30),
-    "cheap": ("tests/data/traces/bamboo/g4dn-xlarge-us-east-1c.csv", 8),
-    "never": ("tests/data/traces/bamboo/g4dn-xlarge-us-east-1c.csv", 16),
+    "busy": ("recorded:aws-p3", 16),
+    "scarce": ("recorded:aws-p3", 24),
+    "rare": ("recorded:aws-p3", 30),
+    "cheap": ("recorded:aws-g4dn-us-east-1c", 8),
+    "never": ("recorded:aws-g4dn-us-east-1c", 16),
 }
 
 
-def trace_of(name, request):
-    path, num_instances = TRACES[name]
-    (offer,) = parse_offers(
-        [str(request.config.rootpath / path)], instance_type="ml.p3.2xlarge", prices=None, spot_price=None
-    )
+def trace_of(name):
+    text, num_instances = TRACES[name]
+    (offer,) = parse_offers([text], instance_type="ml.p3.2xlarge", prices=None, spot_price=None)
     return offer.trace, num_instances
 
 
@@ -49,10 +47,10 @@ def replay(trace, num_instances, *, policy, share, start, work=WORK):
     return world, deadline
 
 
-def check_replays(request, *, num_starts, shares):
+def check_replays(*, num_starts, shares):
     """Replay all traces; return on-demand and spot hours by trace, policy and share."""
     for name in TRACES:
-        trace, num_instances = trace_of(name, request)
+        trace, num_instances = trace_of(name)
         for policy in ("greedy", "uniform-progress"):
             for share in shares:
                 for index in range(num_starts):
@@ -62,19 +60,19 @@ def check_replays(request, *, num_starts, shares):
                     assert late <= 0, f"{name}, {policy}, {share}, from {start}: {late} s late"
 
 
-def test_no_deadline_is_missed(request):
+def test_no_deadline_is_missed():
     """On demand each of these could be met; under both policies each is."""
-    check_replays(request, num_starts=4, shares=(0.65,))
-    check_replays(request, num_starts=2, shares=(0.8,))
+    check_replays(num_starts=4, shares=(0.65,))
+    check_replays(num_starts=2, shares=(0.8,))
 
 
 @pytest.mark.slow
-def test_no_deadline_is_missed_anywhere(request):
+def test_no_deadline_is_missed_anywhere():
     """The same at many more starts, from loose to so tight that there is hardly time for one vain start."""
-    check_replays(request, num_starts=40, shares=(0.4, 0.55, 0.7, 0.8, 0.85))
+    check_replays(num_starts=40, shares=(0.4, 0.55, 0.7, 0.8, 0.85))
 
 
-def test_it_does_no_worse_than_was_planned(request):
+def test_it_does_no_worse_than_was_planned():
     """Reckoned with the same start-ups, the plan is met or beaten: the run is done no later than `plan` simulates, and
     no longer on demand, but for two looks at each change. Its real start-ups are shorter than those that it fears."""
     start_up = TIMES.platform_seconds + DOWNLOAD + WARM_UP + TIMES.switch_seconds
@@ -86,7 +84,7 @@ def test_it_does_no_worse_than_was_planned(request):
         durable_seconds=TIMES.mirror_seconds + 1.0,
     )
     for name in ("scarce", "cheap"):
-        trace, num_instances = trace_of(name, request)
+        trace, num_instances = trace_of(name)
         starts = np.arange(4) * trace.length_seconds / 4
         pool = Pool(name=name, spells=spells_of(trace, num_instances), usd_per_hour=1.0)
         expected = play(planned, [pool], "greedy", starts)
@@ -99,9 +97,9 @@ def test_it_does_no_worse_than_was_planned(request):
             assert world.on_demand_seconds <= expected.on_demand_seconds[index] + looks
 
 
-def test_spot_is_used_while_there_is_slack(request):
+def test_spot_is_used_while_there_is_slack():
     """With capacity that stays, nothing goes on demand; with none at all, nothing is waited for beyond the net."""
-    trace, num_instances = trace_of("never", request)
+    trace, num_instances = trace_of("never")
     world, deadline = replay(trace, num_instances, policy="greedy", share=0.5, start=0.0)
     assert world.spot_seconds == 0
     waited = world.jobs[1].created
