@@ -57,6 +57,8 @@ class MetricDefinition(SpecPart):
 
 
 def _as_words(value: Any) -> Any:
+    if isinstance(value, GivenText):
+        value = value.read_as(tuple[str, ...])
     if isinstance(value, str):
         try:
             return tuple(shlex.split(value))
