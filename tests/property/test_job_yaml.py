@@ -19,7 +19,8 @@ LETTERS = string.ascii_letters + string.digits
 names = st.from_regex(r"[a-zA-Z0-9](-?[a-zA-Z0-9]){0,20}", fullmatch=True)
 buckets = st.from_regex(r"[a-z0-9][a-z0-9-]{1,20}[a-z0-9]", fullmatch=True)
 texts = st.text(max_size=40)
-lines = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+awkward = st.sampled_from(["", "a\nb", "\n", " ", "\t", "é", "x" * 300, "aws:x", "..", "${"])
+lines = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | awkward
 keys = st.text(min_size=1, max_size=40)
 ids = st.text(LETTERS + "-", min_size=1, max_size=32)
 seconds = st.integers(-10, 3 * 10**6)
@@ -97,8 +98,8 @@ jobs = st.fixed_dictionaries(
             max_size=3,
         ),
         "enable_sagemaker_metrics": maybe(st.booleans()),
-        "subnets": st.lists(ids, max_size=17),
-        "security_group_ids": st.lists(ids, max_size=6),
+        "subnets": st.lists(ids, max_size=3) | st.just(["subnet-1"] * 17),
+        "security_group_ids": st.lists(ids, max_size=3) | st.just(["sg-1"] * 6),
         "encrypt_inter_container_traffic": st.booleans(),
         "enable_network_isolation": st.booleans(),
         "tags": st.dictionaries(lines, lines, max_size=4),

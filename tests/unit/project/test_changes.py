@@ -63,6 +63,7 @@ def test_spot_cli_takes_the_place_of_the_cli(text: str) -> None:
 
     assert program is not None
     assert program.kind == "SpotCLI"
+    assert "from spotproof.lightning import SpotCLI" in after
 
 
 def test_words_where_no_lines_can_be_given() -> None:

@@ -35,6 +35,7 @@ profiles:
   on-demand:
     use_spot_instances: false
     max_wait: null
+    hyperparameters: {steps: null}
 """
 VARIABLES = {"ACCOUNT": "123456789012"}
 
@@ -123,7 +124,10 @@ def test_a_profile_replaces_some_fields(job: Path) -> None:
 
 def test_null_takes_a_field_away(job: Path) -> None:
     """In a profile and on the command line."""
-    assert read(job, profile="on-demand").max_wait is None
+    on_demand = read(job, profile="on-demand")
+
+    assert on_demand.max_wait is None
+    assert on_demand.hyperparameters == {"trainer.max_epochs": 3}
     assert read(job, "use_spot_instances=false", "max_wait=null").max_wait is None
 
 
@@ -242,6 +246,7 @@ def test_local_paths_are_relative_to_who_names_them(job: Path, tmp_path: Path, m
     [
         ("keep_alive_period_in_seconds: 60", "Spot machines are not kept warm"),
         ("subnets: [subnet-1]", "security_group_ids is missing"),
+        ("subnets: [" + "subnet-1, " * 17 + "]", "The service takes 16."),
         ("volume_size: 0", "1 GB to 16 TB"),
         ("volume_kms_key: 'a b'", "no KMS key"),
         ("region: Frankfurt", "eu-west-1"),
