@@ -173,7 +173,7 @@ def _rehearse(spec: "JobSpec", reclaim: str | None, as_json: bool) -> None:
         allow_unfired=False,
         shows_json=False,
     )
-    if not any(attempt.resumed_from_step for attempt in summary.attempts):
+    if not summary.num_resumes:
         raise NotIdentical(
             "The job is not launched: no attempt of the rehearsal went on from a checkpoint.",
             why="Each began anew, so that it ended alike says nothing of a resume.",

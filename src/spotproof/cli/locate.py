@@ -97,7 +97,7 @@ def require_local_server(state_dir: Path | None = None) -> None:
             "No local SageMaker is running.",
             why=f"Neither AWS_ENDPOINT_URL_SAGEMAKER is set nor does a server run on "
             f"{state_dir or default_state_dir()}.",
-            do="Start one with `spotproof serve`, or add --aws to speak to AWS.",
+            do="Start one with `spotproof serve`, or speak to AWS: --aws (in launch and upload: no --local).",
         )
 
 

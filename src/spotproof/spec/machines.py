@@ -6,7 +6,7 @@ Source of all limits: the SageMaker API model (botocore, ``service-2.json``) and
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from spotproof.errors import SpecError
 from spotproof.spec.deadline import Deadline, parse_deadline
@@ -127,7 +127,9 @@ class Limits(SpecPart):
     max_retry_attempts: int | None = Field(None, json_schema_extra={"minimum": 1, "maximum": 30})
     """1 to 30 restarts after an internal error of the service. Reclaims do not count against it."""
     deadline: Annotated[
-        Deadline | None, BeforeValidator(lambda value: None if value is None else parse_deadline(value))
+        Deadline | None,
+        BeforeValidator(lambda value: None if value is None else parse_deadline(value)),
+        WithJsonSchema({"type": "string"}),
     ] = None
     """By when the job must be done: ``36h`` from its submission, or a time with its zone."""
     max_cost_usd: float | None = Field(None, json_schema_extra={"exclusiveMinimum": 0})

@@ -43,9 +43,11 @@ class GivenText(str):
                 return str(self)
         if wanted is bool:
             return {"true": True, "false": False}.get(text.lower(), str(self))
-        if typing.get_origin(wanted) in (tuple, dict) or (
-            isinstance(wanted, type) and issubclass(wanted, BaseModel) and text.startswith("{")
-        ):
+        if typing.get_origin(wanted) is tuple and text.startswith("["):
+            items = _read_yaml(text)
+            return tuple(items) if isinstance(items, list) else items
+        is_model = isinstance(wanted, type) and issubclass(wanted, BaseModel)
+        if (is_model or typing.get_origin(wanted) is dict) and text.startswith("{"):
             return _read_yaml(text)
         return str(self)
 

@@ -57,6 +57,8 @@ class MetricDefinition(SpecPart):
 
 
 def _as_words(value: Any) -> Any:
+    if isinstance(value, GivenText):
+        value = value.read_as(tuple[str, ...])
     if isinstance(value, str):
         try:
             return tuple(shlex.split(value))
@@ -81,7 +83,8 @@ class Program(SpecPart):
     source_dir: Path | None = None
     """The folder the image holds as its code, for the local platform; relative to job.yaml."""
     entrypoint: Command | None = None
-    """What the image starts in that folder. A Python file is started by Spotproof's own container entry point."""
+    """What the image starts in that folder: a list of words, or a text that is split as a shell does. A Python file is
+    started by Spotproof's own container entry point."""
     container_entry_point: Command | None = None
     """Replaces what the image starts, on AWS as here: ``docker run --entrypoint``."""
     container_arguments: Command | None = None

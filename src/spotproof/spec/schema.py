@@ -28,6 +28,9 @@ def build_schema() -> dict[str, Any]:
     fields = {name: _simplified(field) for name, field in schema["properties"].items()}
     for name in ("environment", "tags"):
         fields[name]["additionalProperties"] = _TEXT_OR_NUMBER
+    for field in fields.values():
+        if field.get("type") in ("object", "array"):  # with all of its lines commented out
+            field["type"] = [field["type"], "null"]
     required = [name for name in schema["required"] if name != "instance_type"]
     of_a_profile = {name: {"anyOf": [field, {"type": "null"}]} for name, field in fields.items()}
     profiles = {

@@ -77,8 +77,9 @@ def parse_yaml(text: str, source: str) -> YamlFile:
     """
     import yaml
 
-    loader = yaml.SafeLoader(text)
+    loader = None
     try:
+        loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
         _check_size(root, source)
         marks: dict[FieldPath, Mark] = {}
@@ -106,7 +107,8 @@ def parse_yaml(text: str, source: str) -> YamlFile:
     except RecursionError as error:
         raise SpecError(f"{source} is nested too deeply.", do="A job has few levels.") from error
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
     if not isinstance(root, yaml.MappingNode) or not isinstance(fields, dict):
         found = "empty" if fields is None else f"a {type(fields).__name__}, not a mapping"
         raise SpecError(f"{source} is {found}.", do="Write 'field: value' lines; the fields are the Estimator's words.")

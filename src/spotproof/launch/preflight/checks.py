@@ -53,7 +53,7 @@ def _check_time(spec: JobSpec, facts: Facts) -> Iterator[Check]:
         yield warning(
             "deadline",
             f"the job may go on for {_duration(limit)}, and the deadline is in {_duration(left)}",
-            f"Limit {'max_wait' if spec.max_wait else 'max_run'} to {int(left)}, or ask `spotproof plan`.",
+            "Shorten max_run and max_wait to what is left, or ask `spotproof plan`.",
         )
     else:
         yield ok("deadline", f"in {_duration(left)}")
