@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from spotproof.launch import TrainingService
     from spotproof.spec import JobSpec
 
-__all__ = ["launch"]
+__all__ = ["launch", "tell_of_old_checkpoints"]
 
 
 def launch(
@@ -49,7 +49,7 @@ def launch(
     staged, uploads = with_uploaded_inputs(spec, job_name=name)
     if service.is_local:
         _make_buckets(service, spec)
-    _tell_of_old_checkpoints(spec)
+    tell_of_old_checkpoints(spec)
     for prefix, path in uploads.items():
         print_line(f"Uploading {path} to {prefix}", stderr=True)
         service.upload(path, prefix)
@@ -79,7 +79,7 @@ def _verify_spot(service: "TrainingService", name: str, *, is_asked: bool) -> No
         )
 
 
-def _tell_of_old_checkpoints(spec: "JobSpec") -> None:
+def tell_of_old_checkpoints(spec: "JobSpec") -> None:
     """Say it if the job will go on from another's checkpoints: wanted or not, it should not be a surprise."""
     from spotproof.checkpoint.choose import committed_steps
     from spotproof.cli.console import print_line

@@ -148,6 +148,7 @@ def begin_run(service: "TrainingService", spec: "JobSpec", goal: "Goal", now: da
         SpecError: The goal can't be kept, or the job lacks what going on needs.
         LaunchError: The service refused.
     """
+    from spotproof.cli.launch import tell_of_old_checkpoints
     from spotproof.launch import unique_job_name, with_uploaded_inputs
     from spotproof.spec import split_s3_uri
     from spotproof.storage import open_storage
@@ -160,6 +161,7 @@ def begin_run(service: "TrainingService", spec: "JobSpec", goal: "Goal", now: da
             why="Each job of the run goes on from what the one before has left there.",
             do=f"Write checkpoint_s3_uri: {spec.output_path.rstrip('/')}/checkpoints/.",
         )
+    tell_of_old_checkpoints(spec)
     run = unique_job_name(spec.name[: _MAX_RUN_NAME - 20].rstrip("-"), now)
     staged, uploads = with_uploaded_inputs(spec, job_name=run)
     if service.is_local:
