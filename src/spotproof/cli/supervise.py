@@ -60,7 +60,9 @@ def supervise(
     state_dir: StateDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for each change.")] = False,
 ) -> None:
-    """Keep a run to a deadline and a budget: on spot while there is slack, then on demand.
+    """Keep a run to a deadline and a budget.
+
+    On spot while there is slack, then on demand, from the same checkpoints.
 
     It may be ended and started again, here or elsewhere: the run goes on from what the service and S3 know of it.
     """

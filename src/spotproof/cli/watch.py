@@ -36,7 +36,7 @@ def watch(
     state_dir: StateDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for each change.")] = False,
 ) -> None:
-    """Watch jobs: phase, step, rate, newest checkpoint in S3, cost, and when they will be done."""
+    """Watch jobs: step, checkpoint in S3, cost, end."""
     from spotproof.cli.console import print_line
     from spotproof.cli.launched import was_spot_asked
     from spotproof.cli.locate import open_service
