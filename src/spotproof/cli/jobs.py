@@ -53,22 +53,29 @@ def list_jobs(
         is_filtered = wanted or name_contains or since
         print_line(f"No jobs{' like that' if is_filtered else ''} at {service.endpoint}.")
         return
-    styles = {"Completed": "green", "Failed": "red", "InProgress": "cyan"}
+    styles = {"Completed": "green", "Failed": "red", "InProgress": "cyan", "Stopped": "yellow"}
     rows = []
     for index, found in enumerate(jobs):
         end = found.get("TrainingEndTime") or datetime.now(timezone.utc)
         rows.append(
             (
                 found["TrainingJobName"],
-                Text(found["TrainingJobStatus"], style=styles.get(found["TrainingJobStatus"], "")),
-                found.get("SecondaryStatus", ""),
+                Text(_status(found), style=styles.get(found["TrainingJobStatus"], "")),
                 *([_or_dash(progress[index]["attempt"]), _or_dash(progress[index]["step"])] if progress else []),
-                f"{found['CreationTime'].astimezone():%Y-%m-%d %H:%M:%S}",
+                f"{found['CreationTime'].astimezone():%m-%d %H:%M:%S}",
                 _duration(end, found["CreationTime"]),
             )
         )
     more = ("attempt", "step") if progress else ()
-    print_table(("job", "status", "doing", *more, "created", "took"), rows, right=("took", *more))
+    print_table(("job", "status", *more, "created", "took"), rows, right=("took", *more))
+
+
+def _status(found: dict[str, Any]) -> str:
+    """Return the status, and what it does or how it came to that, where that says more."""
+    status, secondary = found["TrainingJobStatus"], found.get("SecondaryStatus", "")
+    if status == "InProgress":
+        return str(secondary or status)
+    return str(status) if secondary in ("", status) else f"{status}: {secondary}"
 
 
 def _parse_status(text: str | None) -> str | None:

@@ -11,7 +11,6 @@ from spotproof.errors import NotIdentical, SpecError
 
 if TYPE_CHECKING:
     from spotproof.launch import TrainingService
-    from spotproof.launch.preflight import Check
     from spotproof.spec import JobSpec
 
 __all__ = ["launch"]
@@ -58,13 +57,14 @@ def launch(
 
     One with a deadline, max_cost_usd or several instance_types is a run of several jobs: see `spotproof supervise`.
     """
+    from spotproof.cli.checks import check_as_json, refuse_failed, show_dry_run, show_found
     from spotproof.cli.console import print_json, print_line
     from spotproof.cli.launched import note_launched
     from spotproof.cli.locate import open_service
     from spotproof.cli.supervise import begin_run, goal_of, is_supervised, supervise_run
     from spotproof.cli.uploads import read_inputs, upload_inputs
     from spotproof.launch import build_request, unique_job_name, with_uploaded_inputs
-    from spotproof.launch.preflight import check_job, failed
+    from spotproof.launch.preflight import check_job
     from spotproof.spec import read_job_spec
 
     if not is_rehearsed and (reclaim is not None or rehearsal_overrides):
@@ -81,20 +81,11 @@ def launch(
         with_uploaded_inputs(spec, {channel: files.digest for channel, files in found.items()}), job_name=name
     )
     checks = check_job(spec, service.look(spec, found, now=now))
-    refused = failed(checks, is_strict=is_strict)
     if is_dry_run:
-        _show_dry_run(checks, request, as_json)
+        show_dry_run(checks, request, as_json)
     else:
-        # What the local platform does not have need not be told at every launch.
-        told = ("warning", "error") if service.is_local else ("warning", "error", "unknown")
-        _show_checks([check for check in checks if check.outcome in told], is_result=False)
-    if refused:
-        subjects = ", ".join(dict.fromkeys(check.subject for check in refused))
-        raise SpecError(
-            f"{job} is not launched.",
-            why=f"{len(refused)} of {len(checks)} checks failed: {subjects}. Nothing was uploaded or started.",
-            do="Correct what they name; `spotproof launch --dry-run` checks again.",
-        )
+        show_found(checks, is_local=service.is_local)
+    refuse_failed(checks, str(job), is_strict=is_strict)
     if rehearsal is not None:
         _rehearse(rehearsal, reclaim, as_json)
     if is_dry_run:
@@ -114,7 +105,12 @@ def launch(
         _wait_and_report(service, name, as_json)
     elif as_json:
         print_json(
-            {"job_name": name, "arn": arn, "endpoint": service.endpoint, "checks": [_as_json(c) for c in checks]}
+            {
+                "job_name": name,
+                "arn": arn,
+                "endpoint": service.endpoint,
+                "checks": [check_as_json(check) for check in checks],
+            }
         )
     else:
         flag = "" if service.is_local else " --aws"
@@ -179,40 +175,6 @@ def _rehearse(spec: "JobSpec", reclaim: str | None, as_json: bool) -> None:
             why="Each began anew, so that it ended alike says nothing of a resume.",
             do="Reclaim later (--reclaim), or save earlier; without SpotCheckpoint it never would.",
         )
-
-
-def _show_dry_run(checks: "list[Check]", request: dict[str, object], as_json: bool) -> None:
-    from spotproof.cli.console import print_json, print_line
-
-    if as_json:
-        print_json({"checks": [_as_json(check) for check in checks], "request": request})
-        return
-    _show_checks(checks, is_result=True)
-    print_line("CreateTrainingJob:")
-    print_json(request)
-
-
-def _as_json(check: "Check") -> dict[str, str]:
-    return {"subject": check.subject, "outcome": check.outcome, "text": check.text, "do": check.do}
-
-
-_STYLES = {"ok": "green", "warning": "yellow", "error": "bold red", "unknown": "dim"}
-_SHOWN = {"ok": "ok", "warning": "warning", "error": "error", "unknown": "not seen"}
-
-
-def _show_checks(checks: "list[Check]", *, is_result: bool) -> None:
-    from rich.text import Text
-
-    from spotproof.cli.console import print_table
-
-    rows = []
-    for check in checks:
-        text = Text(check.text, style="dim" if check.outcome == "unknown" else "")
-        if check.do:
-            text.append(f"\n→ {check.do}")
-        rows.append((check.subject, Text(_SHOWN[check.outcome], style=_STYLES[check.outcome]), text))
-    if rows:
-        print_table(("check", "", "what was found"), rows, stderr=not is_result)
 
 
 def _make_buckets(service: "TrainingService", spec: "JobSpec") -> None:

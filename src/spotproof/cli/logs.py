@@ -44,7 +44,7 @@ def logs(
         bool, typer.Option("--json", help="Print one JSON object a line, each with a token for --after.")
     ] = False,
 ) -> None:
-    """Print a job's log: all hosts in the order of time."""
+    """Print a job's log, of all hosts."""
     from spotproof.cli.locate import open_service
     from spotproof.launch import LogMerge, ServiceUnreachable, parse_position
 

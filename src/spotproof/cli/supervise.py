@@ -66,7 +66,7 @@ def supervise(
 ) -> None:
     """Keep a run to a deadline and a budget.
 
-    It is on spot while there is slack, then on demand.
+    On spot while there is slack, then on demand, from the same checkpoints.
 
     It may be ended and started again, here or elsewhere: the run goes on from what the service and S3 know of it.
     """
@@ -85,7 +85,9 @@ def supervise(
         service = open_service(endpoint=endpoint, is_aws=not is_local, state_dir=state_dir)
         supervise_run(service, _find_run(target), as_json=as_json)
         return
+    from spotproof.cli.checks import refuse_failed, show_found
     from spotproof.cli.uploads import read_inputs
+    from spotproof.launch.preflight import check_job
     from spotproof.spec import read_job_spec
     from spotproof.spec.deadline import parse_deadline
 
@@ -103,7 +105,11 @@ def supervise(
             do="Give --deadline 36h or --max-cost 50; without any, `spotproof launch` does it.",
         )
     service = open_service(endpoint=endpoint, is_aws=not is_local, state_dir=state_dir, region=spec.region)
-    supervise_run(service, begin_run(service, spec, goal, now, files=read_inputs(spec)), as_json=as_json)
+    files = read_inputs(spec)
+    checks = check_job(spec, service.look(spec, files, now=now))
+    show_found(checks, is_local=service.is_local)
+    refuse_failed(checks, target, is_strict=False)
+    supervise_run(service, begin_run(service, spec, goal, now, files=files), as_json=as_json)
 
 
 def is_supervised(spec: "JobSpec") -> bool:

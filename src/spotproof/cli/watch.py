@@ -38,7 +38,7 @@ def watch(
     state_dir: StateDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for each change.")] = False,
 ) -> None:
-    """Watch jobs: step, checkpoint, cost, time left."""
+    """Watch jobs: step, checkpoint in S3, cost, end."""
     from spotproof.cli.console import print_line
     from spotproof.cli.launched import was_spot_asked
     from spotproof.cli.locate import open_service

@@ -39,6 +39,7 @@ def watch_table(views: Sequence["JobView"], now: datetime) -> "Table":
     table.add_column("done", justify="right", no_wrap=True)
     for view in views:
         phase = Text(_phase(view), style=_STYLES.get(view.phase, ""))
+        phase.append("".join(f"  {name} {value:.4g}" for name, value in view.metrics.items()), style="default")
         table.add_row(
             Text.assemble((view.job_name, "bold"), "\n", phase),
             f"{view.attempt}, {'spot' if view.is_spot else 'on demand'}\n{_machines(view)}",

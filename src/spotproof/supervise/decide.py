@@ -226,6 +226,11 @@ def _usd_per_second(goal: Goal, *, is_spot: bool, machine: int) -> float:
     return (usd or 0.0) * goal.num_instances / 3600
 
 
+def _rounding_usd(goal: Goal, machine: int) -> float:
+    """What a bill in whole seconds at the on-demand price may be above the time that was used."""
+    return _usd_per_second(goal, is_spot=False, machine=machine)
+
+
 def _is_budget_used_up(goal: Goal, state: RunState, live: LiveJob, times: Times) -> bool:
     """Whether the job must be stopped now, so that it is over, saved and uploaded before the money is."""
     if goal.max_cost_usd is None or state.spent_usd is None:
@@ -233,7 +238,8 @@ def _is_budget_used_up(goal: Goal, state: RunState, live: LiveJob, times: Times)
     price = _usd_per_second(goal, is_spot=live.is_spot, machine=live.machine)
     # Who waits may get machines at any moment, and a start alone is not worth its price.
     start = times.platform_seconds + times.warm_up_seconds if live.stage == "waiting" else 0.0
-    return state.spent_usd + price * (start + times.stop_seconds + 2 * times.poll_seconds) >= goal.max_cost_usd
+    needed = price * (start + times.stop_seconds + 2 * times.poll_seconds)
+    return state.spent_usd + needed + _rounding_usd(goal, live.machine) >= goal.max_cost_usd
 
 
 def _can_pay_start(goal: Goal, state: RunState, times: Times, *, is_spot: bool, machine: int) -> bool:
@@ -241,7 +247,7 @@ def _can_pay_start(goal: Goal, state: RunState, times: Times, *, is_spot: bool, 
         return True
     price = _usd_per_second(goal, is_spot=is_spot, machine=machine)
     needed = times.platform_seconds + times.warm_up_seconds + times.stop_seconds + 2 * times.poll_seconds
-    return state.spent_usd + price * needed < goal.max_cost_usd
+    return state.spent_usd + price * needed + _rounding_usd(goal, machine) < goal.max_cost_usd
 
 
 def _can_pay_on_demand(goal: Goal, state: RunState, times: Times) -> bool:

@@ -7,7 +7,7 @@ live, whatever dies, and however many supervise it.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Final
 
@@ -86,6 +86,7 @@ class Supervisor:
         record: What was asked for.
         storage: The run's own folder.
         open_place: Gives the storage of a checkpoint folder.
+        times: How long the service's moves take; None for what is known of AWS or of the local one.
         on_told: Told what is seen and done.
         pause: Waits so many seconds.
     """
@@ -97,12 +98,13 @@ class Supervisor:
         storage: Storage,
         open_place: Callable[[str], Storage],
         *,
+        times: Times | None = None,
         on_told: Callable[[Told], None] = lambda _: None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._service, self._record, self._storage, self._open_place = service, record, storage, open_place
         self._on_told, self._pause = on_told, pause
-        self._times = replace(times_of(service), poll_seconds=service.poll_seconds)
+        self._times = times or times_of(service)
         self._ended: dict[int, RunJob] = {}
         self._watcher: tuple[int, JobWatcher] | None = None
         self._last_look: Look | None = None

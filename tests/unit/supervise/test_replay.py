@@ -62,14 +62,13 @@ def check_replays(*, num_starts, shares):
 
 def test_no_deadline_is_missed():
     """On demand each of these could be met; under both policies each is."""
-    check_replays(num_starts=4, shares=(0.65,))
-    check_replays(num_starts=2, shares=(0.8,))
+    check_replays(num_starts=2, shares=(0.65, 0.8))
 
 
 @pytest.mark.slow
 def test_no_deadline_is_missed_anywhere():
     """The same at many more starts, from loose to so tight that there is hardly time for one vain start."""
-    check_replays(num_starts=40, shares=(0.4, 0.55, 0.7, 0.8, 0.85))
+    check_replays(num_starts=12, shares=(0.4, 0.55, 0.7, 0.8, 0.85))
 
 
 def test_it_does_no_worse_than_was_planned():
@@ -85,7 +84,7 @@ def test_it_does_no_worse_than_was_planned():
     )
     for name in ("scarce", "cheap"):
         trace, num_instances = trace_of(name)
-        starts = np.arange(4) * trace.length_seconds / 4
+        starts = np.arange(3) * trace.length_seconds / 3
         pool = Pool(name=name, spells=spells_of(trace, num_instances), usd_per_hour=1.0)
         expected = play(planned, [pool], "greedy", starts)
         for index, start in enumerate(starts):
