@@ -29,9 +29,9 @@ def tensorboard(
     state_dir: StateDir = None,
     as_json: Json = False,
 ) -> None:
-    """Show a job's curves in TensorBoard, while it runs or afterwards.
+    """Show a job's curves in TensorBoard.
 
-    The files are found by what the job's loggers said, its hyperparameters, its TensorBoardOutputConfig and its
+    While it runs or afterwards. The files are found by what the job's loggers said, its hyperparameters, its TensorBoardOutputConfig and its
     checkpoint place. They are copied to this machine and kept up to date until Ctrl-C.
     """
     from spotproof.cli.console import print_json, print_line

@@ -191,8 +191,6 @@ def pieces_of(
         # So that the faint line hangs on the full one.
         anchor = kept[-1] if kept else begins_at
         begin = [anchor] if anchor is not None and anchor.step < lost[0].step else []
-            [begins_at] if begins_at is not None and begins_at.step < lost[0].step else []
-        )  # so that the faint line hangs on the full one
         pieces.append(Piece(job_name=job_name, attempt=attempt, is_lost=True, points=(*begin, *lost)))
     return pieces
 
