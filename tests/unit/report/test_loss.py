@@ -74,12 +74,13 @@ def shape(pieces: tuple[Piece, ...]) -> list[tuple[str, int, bool, list[int]]]:
 def test_the_second_run_begins_where_the_first_stopped():
     """Attempt 0 came to step 8 and attempt 1 went on from 5: 6 to 8 are lost, and hang on 5. The next job goes on from
     the end of the one before."""
+    later = ((11, 111), (12, 112))  # one folder, and so in both
     found = curve_of(
         "loss",
         "hand",
         [
-            (JOB, points((1, 11), (5, 15), (6, 16), (8, 18), (6, 31), (10, 40))),
-            (LATER, points((11, 111), (12, 112))),
+            (JOB, points((1, 11), (5, 15), (6, 16), (8, 18), (6, 31), (10, 40), *later)),
+            (LATER, points(*later)),
         ],
         reaches={
             "job": [Reach(resumed_from_step=0, last_step=9), Reach(resumed_from_step=5, last_step=10)],
