@@ -60,7 +60,9 @@ def test_the_oldest_are_left_out_beyond_the_limit(tmp_path: Path):
 
 
 @pytest.mark.parametrize("limit", [1000, 70])
-@pytest.mark.parametrize("more", [b"", records(11, 12), record(11)[:5]])
+@pytest.mark.parametrize(
+    "more", [b"", records(11, 12), record(11)[:5]], ids=["nothing", "two records", "half a record"]
+)
 def test_what_came_after_is_put_aside(tmp_path: Path, limit: int, more: bytes):
     """The file is what it was; the dead end lies beside it under a name that no reader of event files takes."""
     state = carried(tmp_path / "run", records(1, 10), carried_bytes=limit)
@@ -71,7 +73,9 @@ def test_what_came_after_is_put_aside(tmp_path: Path, limit: int, more: bytes):
     assert all(name.startswith("superseded.1000000000") and "tfevents" not in name for name in files)
 
 
-@pytest.mark.parametrize("found", [b"", records(1, 4), records(1, 9)[:-3], b"\xff" * 50])
+@pytest.mark.parametrize(
+    "found", [b"", records(1, 4), records(1, 9)[:-3], b"\xff" * 50], ids=["empty", "older", "torn", "bytes"]
+)
 def test_a_file_that_is_behind_is_filled_up(tmp_path: Path, found: bytes):
     """Whatever is left of it, as long as the checkpoint has it from its beginning."""
     state = carried(tmp_path / "run", records(1, 10))
