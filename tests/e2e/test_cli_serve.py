@@ -15,6 +15,16 @@ from typing import Any
 import pytest
 from counter_job import COUNTER, JOB, SOURCE
 
+INSTANCE = next(line.split()[1] for line in JOB.splitlines() if line.startswith("instance_type"))
+
+
+PRICES = """\
+date: 2026-11-20
+source: hand
+prices:
+  INSTANCE: {on_demand: 0.25}
+""".replace("INSTANCE", INSTANCE)
+
 
 class Shell:
     """A shell with a state folder of its own and no AWS settings."""
@@ -52,7 +62,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """A shell beside a running server."""
     shell = Shell(tmp_path_factory.mktemp("serve"))
     (shell.folder / "data.txt").write_text("data")
-    (shell.folder / "job.yaml").write_text(JOB.format(source=COUNTER).replace("steps: 40", "steps: 400"))
+    (shell.folder / "job.yaml").write_text(JOB.format(source=COUNTER).replace("steps: 40", "steps: 4000"))
     image = f"counter:latest={COUNTER}:python -m spotproof.container train.py"
     with shell.start("serve", "--port", "0", "--image", image) as server:
         assert server.stdout is not None
@@ -100,7 +110,18 @@ def test_a_job_from_launch_to_report(shell: Shell) -> None:
     assert summary["status"] == "Stopped"
     assert [attempt["outcome"] for attempt in summary["attempts"]] == ["reclaimed", "stopped"]
     assert summary["attempts"][1]["resumed_from_step"] > 0
-    assert "reclaimed" in shell.run("report", job).stdout
+    (shell.folder / "prices.yaml").write_text(PRICES)
+    paid = shell.run("report", job, "--prices", "prices.yaml", "--html", "page.html")
+    assert paid.returncode == 0, paid.stderr
+    assert "reclaimed" in paid.stdout
+    assert "at 0.25 USD/h" in paid.stdout
+    assert "No curve: no loss is in the log" in (shell.folder / "page.html").read_text()
+    unseen = shell.run("tensorboard", job, "--print")
+    assert unseen.returncode == 2
+    assert f"There are no TensorBoard files of {job}" in unseen.stderr
+    assert "s3://counter-bucket/run/checkpoints/ (beside its checkpoints) holds none" in unseen.stderr.replace(
+        "\n", " "
+    )
     place = "s3://counter-bucket/run/checkpoints"
     assert shell.json("checkpoints", "verify", place)[0]["is_verified"] is True
 

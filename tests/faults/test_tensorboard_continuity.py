@@ -1,7 +1,9 @@
 """TensorBoard shows one curve for a run that was killed: no second folder, no point twice, no hole."""
 
+import os
 import random
 import shutil
+import signal
 import threading
 import time
 
@@ -108,6 +110,47 @@ def test_one_curve_in_s3(zygote, undisturbed, s3, tmp_path):
     folders = {entry.key.split("/")[1] for entry in open_storage(place).list() if "tfevents" in entry.key}
     assert folders == {"version_0"}
     assert not (tmp_path / "logs").exists()
+
+
+def test_a_job_that_left_no_checkpoint_begins_its_curve_anew(zygote, undisturbed, s3, tmp_path):
+    """Killed before a checkpoint came to S3, but after its first points did: they are void, and there is one folder."""
+    place = f"s3://{BUCKET}/{tmp_path.name}"
+    machine = {"logs": place, "env": {**s3, "TRAINING_JOB_NAME": "a-job"}}
+    for _ in range(2):
+        scenario = {**SCENARIO, "waits_at": 2}
+        killer = threading.Thread(target=kill_when_seen, args=(tmp_path, f"{place}/run/version_0"), daemon=True)
+        killer.start()
+        assert zygote.train(tmp_path, scenario, **machine) == -9, log(tmp_path)
+        killer.join()
+        (tmp_path / "waits").unlink()
+        shutil.rmtree(tmp_path / "checkpoints")
+    assert zygote.train(tmp_path, SCENARIO, **machine) == 0, log(tmp_path)
+
+    assert_one_curve(Board(f"{place}/run/version_0"), undisturbed())
+    folders = {entry.key.split("/")[1] for entry in open_storage(place).list() if "tfevents" in entry.key}
+    assert folders == {"version_0"}
+
+
+def kill_when_seen(folder, place):
+    """Kill the training that waits in *folder* once its points are in *place*."""
+    while not (folder / "waits").exists() or not Board(place).curves.get("./train_loss_step"):
+        time.sleep(0.05)
+    os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+
+
+def test_a_folder_that_is_mirrored_out_and_never_back(zygote, undisturbed, tmp_path):
+    """As TensorBoardOutputConfig's: each attempt begins with an empty folder, and in S3 what was there stays. The second
+    attempt is gone before a checkpoint tells of its file."""
+    outside, scenario = tmp_path / "outside", {**SCENARIO, "words": False}
+    for point, step in [("training_step", 8), ("training_step", 8), ("validation_step", 25), (None, 0)]:
+        kill = {"point": point, "step": step} if point else None
+        assert zygote.train(tmp_path, scenario, kill=kill) == (-9 if kill else 0), log(tmp_path)
+        shutil.copytree(the_one_version(tmp_path), outside, dirs_exist_ok=True)
+        shutil.rmtree(tmp_path / "logs")
+
+    seen, base = Board(outside), undisturbed(words=False)
+    assert seen.curves == base.curves
+    assert seen.points.total() > base.points.total()
 
 
 def test_curves_are_in_s3_while_the_training_runs(zygote, s3, tmp_path):

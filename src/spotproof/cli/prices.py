@@ -47,6 +47,7 @@ def update(
     from spotproof.plan import parse_products, price_file
 
     wanted = region or _region_in_use()
+    default = default_file(wanted)
     found = parse_products(fetch_products(wanted), region=wanted)
     if not found.usd_per_hour:
         raise SpecError(
@@ -61,7 +62,7 @@ def update(
                 do="Correct --instance-type, or take another --region.",
             )
         found = dataclasses.replace(found, usd_per_hour={kind: found.usd_per_hour[kind] for kind in instance_types})
-    path = out or default_file(wanted)
+    path = out or default
     today = datetime.now(timezone.utc).date()
     _write(path, price_file(found, today=today))
     if as_json:

@@ -31,8 +31,8 @@ def tensorboard(
 ) -> None:
     """Show a job's curves in TensorBoard.
 
-    The files are found by what the job's loggers said, its hyperparameters, its TensorBoardOutputConfig and its
-    checkpoint place. They are copied to this machine and kept up to date until Ctrl-C.
+    While it runs or afterwards: the files are found by what the job's loggers said, its hyperparameters, its
+    TensorBoardOutputConfig and its checkpoint place. They are copied to this machine and kept up to date until Ctrl-C.
     """
     from spotproof.cli.console import print_json, print_line
 

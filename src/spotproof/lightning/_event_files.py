@@ -15,7 +15,7 @@ from typing import Any, Final
 from spotproof.contract import EVENT_FILE_WORD, SUPERSEDED_PREFIX
 from spotproof.storage import Storage
 
-__all__ = ["CARRIED_BYTES", "EventFiles"]
+__all__ = ["CARRIED_BYTES", "EventFiles", "put_all_aside"]
 
 CARRIED_BYTES: Final = 256 * 1024
 """Of the newest events, at most, go into each checkpoint: some four thousand points. A hole would need a mirror that is
@@ -104,6 +104,15 @@ class EventFiles:
             del carried.content[:cut]
             carried.offset += cut
             excess -= cut
+
+
+def put_all_aside(place: Storage, *, but: Iterable[str]) -> None:
+    """Make all event files in *place* void, except the named ones at its top."""
+    kept = set(but)
+    for entry in place.list():
+        if _made_at(entry.key) is not None and entry.key not in kept:
+            _put_aside(place, entry.key, place.get(entry.key), 0)
+            place.delete(entry.key)
 
 
 def _restore_file(place: Storage, key: str, carried: _Carried) -> int:

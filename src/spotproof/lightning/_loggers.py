@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from spotproof.lightning import _private as private
-from spotproof.lightning._event_files import EventFiles
+from spotproof.lightning._event_files import EventFiles, put_all_aside
 from spotproof.lightning._spool import Spool
 from spotproof.storage import open_storage
 
@@ -22,6 +22,10 @@ __all__ = ["LoggersOfRun", "keep_rows", "logger_places"]
 log = logging.getLogger(__name__)
 
 _SPARE = ".before-resume"
+_VERSIONS = 20
+"""How far to look back: each attempt that Lightning opens a logger for takes a number, whatever is logged."""
+_JOB_MARK = ".spotproof-job"
+"""In a logger's version folder: the job that logs there, so that an attempt without a checkpoint finds its own."""
 
 
 def logger_places(trainer: "pl.Trainer") -> list[Any]:
@@ -45,6 +49,22 @@ def _place(logger: Any) -> dict[str, Any] | None:
 
 def _is_in_s3(logger: Any) -> bool:
     return isinstance(logger, TensorBoardLogger) and str(logger.root_dir).startswith("s3://")
+
+
+def _is_carried(logger: Any) -> bool:
+    return isinstance(logger, TensorBoardLogger) and (_is_in_s3(logger) or "://" not in str(logger.root_dir))
+
+
+def _version_of_job(logger: TensorBoardLogger, job_name: str) -> int | str | None:
+    """Return the version in which *job_name* has logged before: the one that is given, or one of the newest."""
+    newest = logger.version
+    versions = range(newest, max(newest - _VERSIONS, -1), -1) if isinstance(newest, int) else [newest]
+    for version in versions:
+        folder = str(logger.log_dir) if version == logger.version else private.log_dir_of(logger, version)
+        place = open_storage(folder)
+        if place.head(_JOB_MARK) is not None and place.get(_JOB_MARK) == job_name.encode():
+            return version
+    return None
 
 
 def _local_csv(logger: Any) -> CSVLogger | None:
@@ -102,6 +122,27 @@ class LoggersOfRun:
         if followed == len(trainer.loggers) and has_hparams:
             # They have them already; written again, TensorBoard would show a second point at step 0.
             trainer.enable_autolog_hparams = False
+
+    def begin_anew(self, job_name: str | None) -> None:
+        """Take up the folder in which an attempt of this job has logged that left no checkpoint, and empty it.
+
+        Args:
+            job_name: The same in all attempts of a platform's job, and in no other's; None elsewhere.
+        """
+        for logger in _own_loggers(self._trainer):
+            if job_name is None or not _is_carried(logger):
+                continue
+            try:
+                if (version := _version_of_job(logger, job_name)) is not None:
+                    private.follow_tensorboard(logger, version, 0)
+                    if (spool := self._spools.get(id(logger))) is not None:
+                        private.spool_tensorboard(logger, spool.name)
+                    own = [Path(path).name for path in private.event_paths(logger)]
+                    put_all_aside(open_storage(logger.log_dir), but=own)
+                else:
+                    open_storage(logger.log_dir).put(_JOB_MARK, [job_name.encode()])
+            except OSError as error:
+                self._warn(f"{logger.log_dir} can't be looked at: {error} An earlier attempt's curve may stay there.")
 
     def restore(self, states: list[Any]) -> None:
         """Set what :meth:`states` returned."""
@@ -178,7 +219,7 @@ class LoggersOfRun:
     def begin(self) -> None:
         """Watch what is logged from here on, and name the loggers that can't be continued."""
         for logger in _own_loggers(self._trainer):
-            if isinstance(logger, TensorBoardLogger) and (_is_in_s3(logger) or "://" not in logger.root_dir):
+            if _is_carried(logger):
                 folder = self._spools.get(id(logger))
                 files = EventFiles(Path(folder.name if folder else logger.log_dir))
                 files.read(private.event_paths(logger))

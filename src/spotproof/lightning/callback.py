@@ -15,6 +15,7 @@ from spotproof.checkpoint.finding import refuse_other_world
 from spotproof.checkpoint.interval import SaveSchedule
 from spotproof.checkpoint.restore import read_state
 from spotproof.checkpoint.tuning import DEFAULT_OVERHEAD_BUDGET, checked_budget
+from spotproof.contract import ENV_JOB_NAME
 from spotproof.errors import ResumeMismatch, SpecError
 from spotproof.events import LoggerOpened, Resumed, Warned
 from spotproof.lightning import _private as private
@@ -244,6 +245,8 @@ class SpotCheckpoint(Callback):
             trainer.strategy.checkpoint_io.files = run.files
         attempt = self._checkpointer.begin()
         if self._loggers is not None:
+            if self._resumed_step is None and trainer.ckpt_path is None:
+                self._loggers.begin_anew(os.environ.get(ENV_JOB_NAME))
             self._loggers.begin()
         if self._resumed is not None:
             run.files.load_state_dict(self._resumed["model_checkpoints"]["files"])

@@ -47,7 +47,10 @@ def boards_of(description: Mapping[str, Any], events: Sequence[Event] = ()) -> l
     checkpoints = _checkpoints(description)
     if checkpoints is not None:
         found.append(_board(checkpoints[1], "beside its checkpoints"))
-    return list({board.url: board for board in reversed(found)}.values())[::-1]
+    first: dict[str, Board] = {}
+    for board in found:
+        first.setdefault(board.url, board)
+    return list(first.values())
 
 
 def _board(url: str, origin: str) -> Board:

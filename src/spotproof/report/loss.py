@@ -6,7 +6,7 @@ A second run begins where the first stopped; what was computed and lost is there
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from spotproof.contract import PROGRESS_LINE_REGEX, STEP_METRIC_NAME
@@ -15,6 +15,8 @@ from spotproof.report.attempts import Window, attempt_windows
 __all__ = ["Curve", "Mark", "Piece", "Point", "Reach", "choose_metric", "curve_of", "metric_points", "pieces_of"]
 
 _STEP_IN_LINE: Final = re.compile(r"\b(?:global_)?step\s*[=:]?\s*(\d+)\b", re.IGNORECASE)
+_LATE: Final = timedelta(minutes=1)
+"""The last lines of a log are taken in after the job's end."""
 _PREFERRED: Final = ("train_loss", "train:loss", "train_loss_step", "loss", "training_loss")
 
 
@@ -139,7 +141,8 @@ def curve_of(
         reaches: By job, its attempts; points after the step that a later one went on from are lost.
     """
     attempts: list[tuple[str, int, Window, Reach, list[Point]]] = []
-    for description, points in jobs:
+    for index, (description, points) in enumerate(jobs):
+        points = _of_this_job(points, description, jobs[index + 1][0] if index + 1 < len(jobs) else None)
         name = str(description.get("TrainingJobName", ""))
         windows = attempt_windows(description, ())
         known = reaches.get(name, ())
@@ -193,6 +196,15 @@ def pieces_of(
         begin = [anchor] if anchor is not None and anchor.step < lost[0].step else []
         pieces.append(Piece(job_name=job_name, attempt=attempt, is_lost=True, points=(*begin, *lost)))
     return pieces
+
+
+def _of_this_job(
+    points: Sequence[Point], description: Mapping[str, Any], following: Mapping[str, Any] | None
+) -> list[Point]:
+    """Return the points without those of later jobs that log to the same place."""
+    ended_at = description.get("TrainingEndTime")
+    end = following.get("CreationTime") if following is not None else ended_at and ended_at + _LATE
+    return [point for point in points if end is None or point.at < end]
 
 
 def _by_window(points: Sequence[Point], windows: Sequence[Window]) -> list[list[Point]]:

@@ -35,10 +35,8 @@ class Run:
         self.last_step = max(reached, default=None)
         if resumed:
             self.start_step: int | None = resumed[-1].step
-        elif self.of(AttemptStarted):
-            self.start_step = 0
-        else:  # its events were not mirrored; the log's first line says where training begins
-            self.start_step = min(self.steps, default=None)
+        else:  # killed before it could tell, or not mirrored: the first line of the log says where training begins
+            self.start_step = min(self.steps, default=0 if self.of(AttemptStarted) else None)
 
     def of(self, kind: type[Any]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]

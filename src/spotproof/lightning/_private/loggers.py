@@ -17,6 +17,7 @@ __all__ = [
     "event_paths",
     "follow_csv",
     "follow_tensorboard",
+    "log_dir_of",
     "restore_csv",
     "spool_tensorboard",
     "tell_restart",
@@ -98,6 +99,15 @@ def spool_tensorboard(logger: TensorBoardLogger, folder: str) -> None:
             save_hparams_to_yaml(hparams_file, logger.hparams)
 
     logger.save = save  # type: ignore[method-assign]
+
+
+def log_dir_of(logger: TensorBoardLogger, version: int | str) -> str:
+    """Return the folder that *logger* would have with *version*."""
+    own, logger._version = logger._version, version
+    try:
+        return str(logger.log_dir)
+    finally:
+        logger._version = own
 
 
 def watch_end(logger: TensorBoardLogger, ended: Callable[[], None]) -> None:
