@@ -36,6 +36,7 @@ def show_found(checks: "list[Check]", *, is_local: bool) -> None:
 
 
 def show_dry_run(checks: "list[Check]", request: dict[str, object], as_json: bool) -> None:
+    """Show all *checks* and the *request* that would be sent, as the result."""
     from spotproof.cli.console import print_json, print_line
 
     if as_json:
@@ -47,6 +48,7 @@ def show_dry_run(checks: "list[Check]", request: dict[str, object], as_json: boo
 
 
 def check_as_json(check: "Check") -> dict[str, str]:
+    """Return *check* as plain JSON values."""
     return {"subject": check.subject, "outcome": check.outcome, "text": check.text, "do": check.do}
 
 
