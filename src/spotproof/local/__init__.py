@@ -6,9 +6,10 @@ SageMaker does, and knows nothing of checkpoints: it imports neither ``checkpoin
 
 The way of a request: ``http`` (→ ``logs_api``, ``identity``, ``s3proxy``) → ``api`` → ``validate``, ``request`` →
 ``jobs`` (``store``, ``capacity``, ``clock``) → ``job`` (→ ``state``, ``reclaims``, pure) → ``attempt`` → ``hosts``,
-``sync``, ``artifacts`` → ``processes``, ``_supervisor``.
+``sync``, ``artifacts`` → ``processes``, ``_supervisor``; of a real image: ``containers`` → ``processes``, ``_engine``.
 """
 
+from spotproof.local.engine import parse_engine
 from spotproof.local.images import Image, parse_image, read_images
 from spotproof.local.platform import DEFAULT_CAPACITY, LocalSageMaker
 from spotproof.local.s3_faults import S3Faults, parse_s3_faults
@@ -20,6 +21,7 @@ __all__ = [
     "LocalSageMaker",
     "S3Faults",
     "SyncFaults",
+    "parse_engine",
     "parse_image",
     "parse_s3_faults",
     "parse_sync_faults",

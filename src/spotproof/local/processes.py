@@ -39,11 +39,12 @@ _log = logging.getLogger(__name__)
 class Stage:
     """What surrounds a command."""
 
-    mode: Literal["namespace", "plain"] = "plain"
+    mode: Literal["namespace", "plain", "engine"] = "plain"
+    """``engine``: not a command but what a container engine makes, see ``_engine.py``."""
     cwd: Path
     environment: Mapping[str, str]
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """The mounts and the name of a namespaced host, see ``_supervisor.py``."""
+    """The mounts and the name of a namespaced host, see ``_supervisor.py``; the engine's command lines."""
 
 
 def owner_id(state_dir: Path) -> str:
@@ -175,6 +176,7 @@ class Supervised:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._leaves: Sequence[str] = ()
+        self._removal: Sequence[str] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -195,7 +197,7 @@ class Supervised:
             "environment": {**stage.environment, ENV_MARK: f"{self._registry.owner}/{self.what}"},
             **stage.settings,
         }
-        script = Path(__file__).with_name("_supervisor.py")
+        script = Path(__file__).with_name("_engine.py" if stage.mode == "engine" else "_supervisor.py")
         try:
             # A session of its own: Ctrl-C in a terminal is for the server, which ends its hosts in order.
             process = subprocess.Popen(
@@ -215,6 +217,7 @@ class Supervised:
         finally:
             os.close(report_write)
         self._leaves = stage.settings.get("remove_at_end", ())
+        self._removal = stage.settings.get("remove")
         self._registry.add(process.pid, self.what, self._leaves)
         with self._lock:  # the first line is the configuration, even if a kill comes at this very moment
             self._process = process
@@ -272,7 +275,7 @@ class Supervised:
                 else:
                     selector.unregister(key.fd)
                 if not data and key.fd == report_fd and self.exit_code is None:
-                    self._registry.end_marked(self.what)  # the supervisor was killed: its orphans have no other end
+                    self._end_orphans()
         selector.close()
         os.close(report_fd)
         process.wait()
@@ -287,6 +290,21 @@ class Supervised:
             self._ended(128 + signal.SIGKILL)
         self._ready.set()
         self.is_gone.set()
+
+    def _end_orphans(self) -> None:
+        """End what a supervisor that was killed has left: it has no other end."""
+        self._registry.end_marked(self.what)
+        if self._removal is not None:
+            with contextlib.suppress(
+                OSError, subprocess.TimeoutExpired
+            ):  # the next server on the directory tries again
+                subprocess.run(
+                    self._removal,
+                    capture_output=True,
+                    stdin=subprocess.DEVNULL,
+                    check=False,
+                    timeout=_READY_TIMEOUT_SECONDS,
+                )
 
     def _take_output(self, data: bytes) -> None:
         try:
@@ -303,6 +321,8 @@ class Supervised:
             self._ready.set()
         elif word == "exit" and self._error is None:
             self._ended(int(rest))
+        elif word == "left":
+            _log.warning("%s could not be removed: %s", self.what, rest)
 
     def _ended(self, code: int) -> None:
         self.exit_code = code
