@@ -11,8 +11,8 @@ from pathlib import Path
 
 from local_rig import PREAMBLE
 
+from spotproof.engine import find_engine
 from spotproof.errors import EngineError
-from spotproof.local.engine import find_engine
 
 _LEFT_OUT = {
     "test",

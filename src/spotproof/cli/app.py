@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from spotproof._version import __version__
-from spotproof.cli import checkpoints, clients, jobs, launch, logs, plan, platform, rehearse, report
+from spotproof.cli import checkpoints, clients, image, jobs, launch, logs, plan, platform, rehearse, report
 
 __all__ = ["app"]
 
@@ -50,3 +50,4 @@ app.command()(logs.logs)
 app.command()(jobs.stop)
 app.command()(report.report)
 app.add_typer(checkpoints.app, name="checkpoints")
+app.add_typer(image.app, name="image")

@@ -74,7 +74,8 @@ def serve(
     from spotproof.cli.clients import find_environment, print_exports
     from spotproof.cli.console import open_console, print_json, print_line
     from spotproof.cli.locate import default_state_dir
-    from spotproof.local import DEFAULT_CAPACITY, LocalSageMaker, parse_engine
+    from spotproof.engine import parse_engine
+    from spotproof.local import DEFAULT_CAPACITY, LocalSageMaker
     from spotproof.local.clients import port_of
     from spotproof.rehearsal import only_aws_settings
 

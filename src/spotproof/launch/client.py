@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,13 @@ from typing import Any
 from spotproof.contract import TERMINAL_STATUSES
 from spotproof.errors import LaunchError, SpecError
 from spotproof.launch.logs import LogReader
+from spotproof.launch.refusals import Unreachable, translated
 from spotproof.spec import split_s3_uri
 
 __all__ = ["TrainingService"]
 
 _PATIENCE_SECONDS = 120
 """How long waiting for a job outlives a service that does not answer; the job itself does not depend on us."""
-
-
-class _Unreachable(LaunchError):
-    """Nothing answered; that may pass."""
 
 
 class TrainingService:
@@ -40,7 +36,7 @@ class TrainingService:
 
         self._endpoint, self._s3_endpoint = endpoint, s3_endpoint
         try:
-            with _translated("open"):
+            with translated("open"):
                 self._session = boto3.session.Session()
                 self._sagemaker = self._open("sagemaker", endpoint)
         except ValueError as error:
@@ -56,12 +52,12 @@ class TrainingService:
 
     @cached_property
     def _logs(self) -> Any:
-        with _translated("open its logs"):
+        with translated("open its logs"):
             return self._open("logs", self._endpoint)
 
     @cached_property
     def _s3(self) -> Any:
-        with _translated("open S3"):
+        with translated("open S3"):
             return self._open("s3", self._s3_endpoint)
 
     @property
@@ -81,7 +77,7 @@ class TrainingService:
         """
         if os.environ.get("AWS_ACCESS_KEY_ID"):
             return {}
-        with _translated("give credentials"):
+        with translated("give credentials"):
             found = self._session.get_credentials()
         if found is None:
             return {}
@@ -101,7 +97,7 @@ class TrainingService:
             LaunchError: The service refused; carries its text.
         """
         name = request["TrainingJobName"]
-        with _translated(f"take job {name!r}"):
+        with translated(f"take job {name!r}"):
             return str(self._sagemaker.create_training_job(**request)["TrainingJobArn"])
 
     def describe(self, job_name: str) -> dict[str, Any]:
@@ -110,7 +106,7 @@ class TrainingService:
         Raises:
             LaunchError: There is no such job, or the service cannot be reached.
         """
-        with _translated(f"describe job {job_name!r}"):
+        with translated(f"describe job {job_name!r}"):
             answer: dict[str, Any] = self._sagemaker.describe_training_job(TrainingJobName=job_name)
         answer.pop("ResponseMetadata", None)
         return answer
@@ -139,7 +135,7 @@ class TrainingService:
         while True:
             try:
                 answer = self.describe(job_name)
-            except _Unreachable:
+            except Unreachable:
                 now = time.monotonic()
                 silent_since = now if silent_since is None else silent_since
                 if now - silent_since > _PATIENCE_SECONDS:
@@ -162,13 +158,13 @@ class TrainingService:
         Raises:
             LaunchError: There is no such job, or it has ended.
         """
-        with _translated(f"stop job {job_name!r}"):
+        with translated(f"stop job {job_name!r}"):
             self._sagemaker.stop_training_job(TrainingJobName=job_name)
 
     def list(self, *, limit: int = 50) -> list[dict[str, Any]]:
         """Return the summaries of the newest *limit* jobs, newest first."""
         found: list[dict[str, Any]] = []
-        with _translated("list jobs"):
+        with translated("list jobs"):
             pages = self._sagemaker.get_paginator("list_training_jobs").paginate(
                 SortBy="CreationTime",
                 SortOrder="Descending",
@@ -184,7 +180,7 @@ class TrainingService:
 
     def make_bucket(self, bucket: str) -> None:
         """Create *bucket* unless it is there."""
-        with _translated(f"create bucket {bucket!r}"):
+        with translated(f"create bucket {bucket!r}"):
             try:
                 self._s3.head_bucket(Bucket=bucket)
             except self._s3.exceptions.ClientError as error:
@@ -211,7 +207,7 @@ class TrainingService:
                 f"Input {source} holds no file.", why="The service refuses an empty input.", do="Correct the path."
             )
         bucket, prefix = split_s3_uri(s3_prefix)
-        with _translated(f"take files into {s3_prefix}"):
+        with translated(f"take files into {s3_prefix}"):
             for name, path in files.items():
                 self._s3.upload_file(str(path), bucket, f"{prefix.rstrip('/')}/{name}")
                 on_file(path)
@@ -225,7 +221,7 @@ class TrainingService:
             LaunchError: S3 refused.
         """
         bucket, key = split_s3_uri(s3_uri)
-        with _translated(f"read {s3_uri}"):
+        with translated(f"read {s3_uri}"):
             try:
                 return bytes(self._s3.get_object(Bucket=bucket, Key=key)["Body"].read())
             except (self._s3.exceptions.NoSuchKey, self._s3.exceptions.NoSuchBucket) as error:
@@ -238,47 +234,3 @@ def _files_below(folder: Path) -> Iterator[tuple[str, Path]]:
         for name in sorted(names):
             path = Path(directory, name)
             yield path.relative_to(folder).as_posix(), path
-
-
-@contextmanager
-def _translated(action: str) -> Iterator[None]:
-    """Turn boto3's errors into ours; *action* completes 'SageMaker did not …'."""
-    import boto3.exceptions
-    import botocore.exceptions as aws
-
-    try:
-        yield
-    except boto3.exceptions.S3UploadFailedError as error:
-        raise LaunchError(
-            f"S3 did not {action}: {error}.", do="Check the bucket and the credentials' permissions."
-        ) from error
-    except aws.ClientError as error:
-        code, text = error.response["Error"].get("Code", "?"), error.response["Error"].get("Message", "")
-        raise LaunchError(f"The service did not {action}: {code}: {text}", do=_REMEDIES.get(code, "")) from error
-    except aws.NoRegionError as error:
-        raise LaunchError(
-            "No AWS region is configured.", why="The service is reached per region.", do="Set AWS_DEFAULT_REGION."
-        ) from error
-    except (aws.NoCredentialsError, aws.PartialCredentialsError, aws.TokenRetrievalError, aws.SSOError) as error:
-        raise LaunchError(
-            f"No usable AWS credentials: {error}.",
-            do="Log in (`aws configure`, `aws sso login`), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
-        ) from error
-    except (aws.HTTPClientError, aws.ConnectionError) as error:
-        raise _Unreachable(
-            f"The service did not {action}: {error}.",
-            do="Is the endpoint right, and is something listening there? `spotproof serve` starts the local SageMaker.",
-        ) from error
-    except aws.BotoCoreError as error:
-        raise LaunchError(f"The service did not {action}: {error}") from error
-
-
-_REMEDIES = {
-    "ResourceInUse": "Names are unique for ever; submit again to get a new one.",
-    "ResourceLimitExceeded": "Ask AWS for a higher quota, or choose another instance_type.",
-    "AccessDeniedException": "The credentials in use lack the permission named above.",
-    "ExpiredToken": "Log in again.",
-    "ExpiredTokenException": "Log in again.",
-    "UnrecognizedClientException": "Check the credentials in use.",
-    "InvalidClientTokenId": "Check the credentials in use.",
-}

@@ -9,7 +9,6 @@ The way of a request: ``http`` (→ ``logs_api``, ``identity``, ``s3proxy``) →
 ``sync``, ``artifacts`` → ``processes``, ``_supervisor``; of a real image: ``containers`` → ``processes``, ``_engine``.
 """
 
-from spotproof.local.engine import parse_engine
 from spotproof.local.images import Image, parse_image, read_images
 from spotproof.local.platform import DEFAULT_CAPACITY, LocalSageMaker
 from spotproof.local.s3_faults import S3Faults, parse_s3_faults
@@ -21,7 +20,6 @@ __all__ = [
     "LocalSageMaker",
     "S3Faults",
     "SyncFaults",
-    "parse_engine",
     "parse_image",
     "parse_s3_faults",
     "parse_sync_faults",

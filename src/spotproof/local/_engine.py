@@ -41,6 +41,7 @@ _GONE = ("no such", "not found", "no container with", "unable to find")
 _KILLED = 128 + signal.SIGKILL
 _NOT_FOUND = 127
 _READ_BYTES = 64 * 1024
+_LONGEST_LINE_BYTES = 256 * 1024
 
 
 def main() -> int:
@@ -187,8 +188,8 @@ class Client:
             self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
                 config[verb],
                 stdin=subprocess.DEVNULL,
-                stdout=self._answer,
-                stderr=self._complaint,
+                stdout=self._answer or subprocess.PIPE,
+                stderr=self._complaint or subprocess.PIPE,
                 env={**config["client_environment"], **(environment or {})},
             )
         except OSError as error:
@@ -221,10 +222,38 @@ class Client:
             self._process.kill()
 
     def _watch(self, process: "subprocess.Popen[bytes]") -> None:
+        """Wait for its end; of an attached client, pass on the lines of its stdout and stderr, none within another."""
+        lock = threading.Lock()
+        pipes = [pipe for pipe in (process.stdout, process.stderr) if pipe is not None]
+        threads = [threading.Thread(target=_pass_lines, args=(pipe, lock), daemon=True) for pipe in pipes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         code = process.wait()
         with self._news:
             self.code = code
             self._news.notify_all()
+
+
+def _pass_lines(source: IO[bytes], lock: threading.Lock) -> None:
+    """Write what comes from *source* to stdout, in whole lines: the engine hands over the two streams by pieces."""
+    rest = b""
+    while data := os.read(source.fileno(), _READ_BYTES):
+        lines, newline, rest = (rest + data).rpartition(b"\n")
+        if len(rest) > _LONGEST_LINE_BYTES:
+            lines, newline, rest = lines + newline, rest, b""
+        _write(lines + newline, lock)
+    _write(rest, lock)
+
+
+def _write(data: bytes, lock: threading.Lock) -> None:
+    try:
+        with lock:
+            while data:
+                data = data[os.write(1, data) :]
+    except BrokenPipeError:
+        pass  # the server is gone; the end of stdin will say so
 
 
 def _open_file() -> IO[bytes]:

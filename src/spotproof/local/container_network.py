@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from spotproof.engine import Engine
 from spotproof.errors import EngineError
 from spotproof.local import _forwarder
-from spotproof.local.engine import Engine
+from spotproof.local.engine import has_late_gateways
 from spotproof.local.engine_commands import NetworkPlace, build_network
 from spotproof.local.network import local_endpoints
 from spotproof.local.processes import Registry, Stage, Supervised
@@ -163,7 +164,7 @@ class ContainerNetwork:
 
     def _settings(self) -> dict[str, object]:
         commands = build_network(
-            self._engine.path,
+            self._engine,
             name=self._name,
             owner=self._registry.owner,
             what=self._what,
@@ -183,7 +184,7 @@ class ContainerNetwork:
             listener = socket.socket()
             self._listeners.append(listener)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if self._engine.has_late_gateways:
+            if has_late_gateways(self._engine):
                 listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
             try:
                 listener.bind((self._gateway, port))

@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from spotproof import contract
+from spotproof.engine import Engine
 from spotproof.local.container_network import ContainerNetwork, engine_name
-from spotproof.local.engine import Engine
+from spotproof.local.engine import choose_user
 from spotproof.local.engine_commands import ContainerPlan, Mount, build_container
 from spotproof.local.limits import HostLimits
 from spotproof.local.processes import ENV_MARK, Stage
@@ -48,7 +49,8 @@ class Container:
         engine, network = self.engine, self.network
         hostname = f"algo-{index + 1}"
         # Without a home a user that the image does not know has /, where it may not write.
-        home = {"HOME": "/tmp"} if engine.user is not None else {}
+        user = choose_user(engine)
+        home = {"HOME": "/tmp"} if user is not None else {}
         mark = {ENV_MARK: f"{self.owner}/{self.what}"}
         seen = environment if network is None else network.seen_from_inside(environment)
         plan = ContainerPlan(
@@ -62,11 +64,11 @@ class Container:
             hosts={hostname: "127.0.0.1"} if network is None else network.hosts(),
             limits=self.limits,
             shm_bytes=(self.limits.memory_bytes or _machine_memory_bytes()) // 2,  # as a tmpfs has by itself
-            user=engine.user,
+            user=user,
             place=None if network is None else network.place(index),
             ulimits=engine.ulimits,
         )
-        commands, given = build_container(engine.path, engine.kind, plan)
+        commands, given = build_container(engine, plan)
         settings = {**commands, "client_environment": engine.environment}
         return Stage(mode="engine", cwd=Path("/"), environment=given, settings=settings)
 

@@ -8,26 +8,23 @@ podman-rm(1), podman-network-create(1). Run with Docker 20.10 and 28.2 and with 
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
+from spotproof.engine import Engine, EngineKind
 from spotproof.local.limits import HostLimits
 
 __all__ = [
     "ContainerPlan",
-    "EngineKind",
     "Mount",
     "NetworkPlace",
     "build_container",
     "build_network",
+    "build_removal",
     "build_search",
-    "kind_of",
-    "parse_image_id",
 ]
 
-EngineKind = Literal["docker", "podman"]
 LABEL: Final = "spotproof.owner"
 """Its value is the state directory's id, see :func:`spotproof.local.processes.owner_id`."""
 _LABEL_WHAT: Final = "spotproof.host"
@@ -77,21 +74,14 @@ class ContainerPlan:
     """Hard and soft limits, by Docker's names, that the engine's own are to be replaced with."""
 
 
-def kind_of(version_text: str) -> EngineKind | None:
-    """Return which engine answers ``--version`` so; on some machines ``docker`` is a name of Podman's."""
-    text = version_text.lower()
-    kinds: tuple[EngineKind, ...] = ("podman", "docker")
-    return next((kind for kind in kinds if kind in text), None)
-
-
-def build_container(engine: str, kind: EngineKind, plan: ContainerPlan) -> tuple[dict[str, list[str]], dict[str, str]]:
+def build_container(engine: Engine, plan: ContainerPlan) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Return the command lines of a container's life, see ``_engine.py``, and the environment of the first.
 
     A container's variables pass through the client's environment, where no other user can read them; those that would
     mean something to the client itself are on its command line.
     """
     given = {name: value for name, value in plan.environment.items() if not _is_clients(name)}
-    create = [engine, "container", "create", "--name", plan.name, "--pull", "never"]
+    create = [engine.path, "container", "create", "--name", plan.name, "--pull", "never"]
     create += _labels(plan.owner, plan.what)
     create += ["--hostname", plan.hostname, "--log-driver", "none", "--security-opt", "label=disable"]
     create += ["--shm-size", str(plan.shm_bytes)]
@@ -110,51 +100,40 @@ def build_container(engine: str, kind: EngineKind, plan: ContainerPlan) -> tuple
         create += ["--ulimit", f"{name}={limit}:{limit}"]
     if plan.user is not None:
         create += ["--user", plan.user]
-    if kind == "podman":
+    if engine.kind == "podman":
         create += ["--http-proxy=false"]  # else it passes on the server's own proxies
-    container = [engine, "container"]
+    container = [engine.path, "container"]
     commands = {
         "create": [*create, *plan.words],
         "start": [*container, "start", "--attach", plan.name],
         "terminate": [*container, "kill", "--signal", "TERM", plan.name],
         "wait": [*container, "wait", plan.name],
         "look": [*container, "inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", plan.name],
-        "remove": build_removal(engine, kind, plan.name),
+        "remove": [engine.path, *build_removal(engine.kind, plan.name)],
     }
     return commands, given
 
 
-def build_removal(engine: str, kind: EngineKind, name: str) -> list[str]:
-    """Return the command that kills and removes a container, with the volumes that its image asks for."""
+def build_removal(kind: EngineKind, name: str) -> list[str]:
+    """Return what is said to kill and remove a container, with the volumes that its image asks for."""
     # Podman would send SIGTERM first and wait for ten seconds; Docker does not, and has no such word.
     patience = ["--time", "0"] if kind == "podman" else []
-    return [engine, "container", "rm", "--force", "--volumes", *patience, name]
+    return ["container", "rm", "--force", "--volumes", *patience, name]
 
 
 def build_network(
-    engine: str, *, name: str, owner: str, what: str, subnet: str, gateway: str, is_internal: bool
+    engine: Engine, *, name: str, owner: str, what: str, subnet: str, gateway: str, is_internal: bool
 ) -> dict[str, list[str]]:
     """Return the command lines of a network's life."""
-    create = [engine, "network", "create", *_labels(owner, what), "--subnet", subnet, "--gateway", gateway]
+    create = [engine.path, "network", "create", *_labels(owner, what), "--subnet", subnet, "--gateway", gateway]
     create += ["--internal"] * is_internal
-    return {"create": [*create, name], "remove": [engine, "network", "rm", name]}
+    return {"create": [*create, name], "remove": [engine.path, "network", "rm", name]}
 
 
-def build_search(engine: str, thing: Literal["container", "network"], owner: str) -> list[str]:
-    """Return the command that lists the containers or networks of one state directory, whatever they do."""
+def build_search(thing: Literal["container", "network"], owner: str) -> list[str]:
+    """Return what is said to list the containers or networks of one state directory, whatever they do."""
     every = ["--all"] if thing == "container" else []
-    return [engine, thing, "ls", *every, "--quiet", "--filter", f"label={LABEL}={owner}"]
-
-
-def parse_image_id(text: str) -> str | None:
-    """Return the digest of the image that ``image inspect`` tells of; None if it tells of none."""
-    try:
-        found: Any = json.loads(text)
-    except ValueError:
-        return None
-    entry = found[0] if isinstance(found, list) and found else found
-    identity = entry.get("Id") if isinstance(entry, dict) else None
-    return identity if isinstance(identity, str) and identity else None
+    return [thing, "ls", *every, "--quiet", "--filter", f"label={LABEL}={owner}"]
 
 
 def _is_clients(name: str) -> bool:

@@ -15,12 +15,13 @@ from typing import IO, Final, Literal
 
 from werkzeug.serving import BaseWSGIServer
 
+from spotproof.engine import Engine, EngineChoice, find_engine, parse_engine
 from spotproof.errors import EngineError, SpecError
 from spotproof.local.api import Api
 from spotproof.local.clients import default_bucket, region_of
 from spotproof.local.controls import Controls
 from spotproof.local.encryption import WithoutEncryption
-from spotproof.local.engine import Engine, EngineChoice, find_engine, parse_engine
+from spotproof.local.engine import end_leftovers
 from spotproof.local.fault_desk import FaultDesk
 from spotproof.local.hosts import HostMode, find_namespace_obstacle, find_network_obstacle
 from spotproof.local.http import Application, open_server
@@ -168,7 +169,7 @@ class LocalSageMaker:
             time.sleep(0.02)
         self.engine = find_engine(self._engine_choice)
         if self.engine is not None:
-            for name in self.engine.end_leftovers(registry.owner):
+            for name in end_leftovers(self.engine, registry.owner):
                 _log.warning("removed %s from %s, left by a server that was killed", name, self.engine)
         if self._s3_endpoint is None:
             self._s3 = S3Server(self.state_dir / "s3", registry, read_or_make_keys(user_folder(os.environ)))

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from spotproof.engine import Engine
 from spotproof.errors import EngineError
-from spotproof.local.engine import Engine
 from spotproof.local.images import EngineImage, Image
 from spotproof.local.wire import ValidationException
 

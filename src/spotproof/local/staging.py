@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spotproof import contract
+from spotproof.engine import Engine
 from spotproof.local.container_network import ContainerNetwork
 from spotproof.local.containers import Container
-from spotproof.local.engine import Engine
 from spotproof.local.fault_desk import FaultDesk
 from spotproof.local.hosts import HostMode, HostPlan
 from spotproof.local.images import EngineImage

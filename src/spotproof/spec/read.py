@@ -20,6 +20,7 @@ def parse_job_spec(
     source: str = "The job",
     folder: Path | None = None,
     lines: Mapping[str, int] | None = None,
+    needs_inputs: bool = True,
 ) -> JobSpec:
     """Return the job that *fields* describe, its relative local paths taken from *folder*.
 
@@ -28,6 +29,7 @@ def parse_job_spec(
         source: Where they come from, for messages.
         folder: What local paths are relative to; they must exist. None leaves paths as they are, unchecked.
         lines: Line of each field in *source*, for messages; keys are dotted (``inputs.training``).
+        needs_inputs: Whether local inputs must exist.
 
     Raises:
         SpecError: Names every wrong field with its line, its value and the remedy.
@@ -44,7 +46,7 @@ def parse_job_spec(
     _prepare_environment(prepared, problem)
     _prepare_hyperparameters(prepared, problem)
     if folder is not None:
-        _resolve_paths(prepared, folder, problem)
+        _resolve_paths(prepared, folder, problem, needs_inputs)
     try:
         spec = JobSpec.model_validate(prepared)
     except ValidationError as error:
@@ -95,14 +97,14 @@ def _prepare_hyperparameters(fields: dict[str, Any], problem: Any) -> None:
         fields["hyperparameters"] = {str(key): value for key, value in values.items()}
 
 
-def _resolve_paths(fields: dict[str, Any], folder: Path, problem: Any) -> None:
+def _resolve_paths(fields: dict[str, Any], folder: Path, problem: Any, needs_inputs: bool) -> None:
     inputs = fields.get("inputs")
     if isinstance(inputs, dict):
         resolved = {}
         for channel, place in inputs.items():
             if isinstance(place, str) and place and "://" not in place:
                 path = (folder / os.path.expanduser(place)).resolve()
-                if not path.exists():
+                if needs_inputs and not path.exists():
                     problem(f"inputs.{channel}", f"{place!r} does not exist (looked for {path}). Correct the path.")
                 place = str(path)
             resolved[channel] = place
@@ -153,6 +155,7 @@ def read_job_spec(
     *,
     inputs: Mapping[str, str] | None = None,
     hyperparameters: Mapping[str, str] | None = None,
+    needs_inputs: bool = True,
 ) -> JobSpec:
     """Return the job that the YAML file at *path* describes; its local paths are relative to the file's folder.
 
@@ -160,6 +163,7 @@ def read_job_spec(
         path: The file.
         inputs: Channels that replace the file's; local paths are relative to the working directory.
         hyperparameters: Values that replace the file's.
+        needs_inputs: Whether local inputs must exist.
 
     Raises:
         SpecError: The file is missing, is no YAML mapping, or a field is wrong; names file, line, field, value, remedy.
@@ -200,7 +204,9 @@ def read_job_spec(
             given = {key: value if "://" in value else os.path.abspath(value) for key, value in given.items()}
         if given and isinstance(fields.get(field) or {}, dict):
             fields[field] = {**(fields.get(field) or {}), **given}
-    return parse_job_spec(fields, source=str(file), folder=file.resolve().parent, lines=lines)
+    return parse_job_spec(
+        fields, source=str(file), folder=file.resolve().parent, lines=lines, needs_inputs=needs_inputs
+    )
 
 
 def _find_lines(node: Any, prefix: str, lines: dict[str, int], file: Path) -> None:
