@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 from engine_rig import TRAIN, build_base_image, build_image, find_obstacle, leftovers, remove_image
 from local_rig import PATIENCE_SECONDS, open_rig, statuses, wait_no_process_with
 
+from spotproof.cli import run
 from spotproof.local.processes import owner_id
 
 BASE, IMAGE = "spotproof-test-base:1", "spotproof-test:1"
@@ -30,18 +31,21 @@ def connect(host, port):
 """
 
 
-@pytest.fixture(scope="module", params=["docker", "podman"])
+@pytest.fixture(scope="module", params=["first", pytest.param("second", marks=pytest.mark.slow)])
 def kind(request, tmp_path_factory):
-    """An engine that has the tests' image."""
-    obstacle = find_obstacle(request.param)
-    if obstacle is not None:
-        pytest.skip(obstacle)
-    build_base_image(request.param, BASE)
+    """An engine that has the tests' image: the first that answers here, then the second."""
+    obstacles = {name: find_obstacle(name) for name in ("docker", "podman")}
+    kinds = [name for name, obstacle in obstacles.items() if obstacle is None]
+    number = ["first", "second"].index(request.param)
+    if len(kinds) <= number:
+        pytest.skip(f"no {request.param} container engine here: {obstacles}")
+    kind = kinds[number]
+    build_base_image(kind, BASE)
     files = {"/usr/bin/train": TRAIN, "/opt/ml/code/own.txt": "of the image"}
-    build_image(request.param, IMAGE, BASE, files, tmp_path_factory.mktemp("image") / "image")
-    yield request.param
-    remove_image(request.param, IMAGE)
-    remove_image(request.param, BASE)
+    build_image(kind, IMAGE, BASE, files, tmp_path_factory.mktemp("image") / "image")
+    yield kind
+    remove_image(kind, IMAGE)
+    remove_image(kind, BASE)
 
 
 @pytest.fixture
@@ -255,6 +259,7 @@ def test_an_isolated_container_reaches_nothing(open_platform):
         assert [line for line in lines if line.startswith("refused")] == ["refused 192.0.2.1", "refused 8.8.8.8"]
 
 
+@pytest.mark.slow
 def test_a_container_that_takes_too_much_memory_is_killed(open_platform):
     """The limits of a host are those of its container."""
     script = """
@@ -280,6 +285,7 @@ def test_an_unknown_image_is_refused_with_words(open_platform, kind):
             assert f"{kind} pull {uri}" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_job_keeps_the_image_it_was_created_with(open_platform, kind, tmp_path):
     """A tag that moves on between two attempts takes no job with it."""
     tag = "spotproof-test-moving:1"
@@ -321,7 +327,7 @@ with LocalSageMaker(sys.argv[1], engine=sys.argv[2], s3_endpoint=sys.argv[3]) as
 """
 
 
-@pytest.mark.parametrize("victims", ["server", "all"])
+@pytest.mark.parametrize("victims", ["server", pytest.param("all", marks=pytest.mark.slow)])
 def test_nothing_of_a_killed_server_stays(open_platform, kind, tmp_path, s3_server, victims):
     """Keepers end their containers when the server dies; if they are killed with it, the next server does."""
     state = tmp_path / "state"
@@ -369,3 +375,51 @@ def processes_in_containers(rig, name):
     except AssertionError:
         return True
     return False
+
+
+def test_what_image_build_makes_runs_as_a_job(open_platform, kind, tmp_path):
+    """Source, Dockerfile and this Spotproof become an image whose PID 1 is ours: options, SM_*, SIGTERM, exit code."""
+    source, tag = tmp_path / "source", "spotproof-test-built:1"
+    source.mkdir()
+    (source / "train.py").write_text(BUILT_PROGRAM)
+    (source / "Dockerfile").write_text(BUILT_DOCKERFILE)
+    (tmp_path / "job.yaml").write_text(
+        f"name: built\nimage_uri: {tag}\nrole: arn:aws:iam::111122223333:role/R\ninstance_type: ml.m5.large\n"
+        f"output_path: s3://bucket/o\nsource_dir: source\nentrypoint: [python, train.py]\n"
+    )
+    assert run(["image", "build", str(tmp_path / "job.yaml"), "--engine", kind]) == 0
+    try:
+        with open_platform() as rig:
+            for name, mode in (("ended", "end"), ("stopped", "wait")):
+                request = rig.request(name, uri=tag, hosts=1 + (mode == "end"))
+                del request["CheckpointConfig"]  # to read those ahead it needs packages that are not in this image
+                rig.sagemaker.create_training_job(**request, HyperParameters={"mode": mode, "lr": "0.1"})
+            assert rig.wait("ended")["FailureReason"].endswith("exit code: 3"), rig.lines("ended")
+            assert "['--lr', '0.1', '--mode', 'end'] algo-2 algo-1 2 /opt/ml/model" in rig.lines("ended", 2)
+            rig.wait_line("stopped", "waiting")
+            rig.sagemaker.stop_training_job(TrainingJobName="stopped")
+            assert rig.wait("stopped")["TrainingJobStatus"] == "Stopped"
+            assert "told" in rig.lines("stopped")
+    finally:
+        remove_image(kind, tag)
+
+
+BUILT_DOCKERFILE = f"""
+FROM {BASE}
+COPY . /opt/program/
+# No pip in it: a wheel is a zip.
+RUN cd /opt/program && python -c "import glob, zipfile; zipfile.ZipFile(*glob.glob('*.whl')).extractall('/opt/site')"
+ENV PYTHONPATH=/opt/site PYTHONUNBUFFERED=1
+WORKDIR /opt/program
+ENTRYPOINT ["python", "-m", "spotproof.container", "train.py"]
+"""
+BUILT_PROGRAM = """
+import os, signal, sys, time
+e = os.environ
+print(sys.argv[1:], e["SM_CURRENT_HOST"], e["MASTER_ADDR"], e["WORLD_SIZE"], e["SM_MODEL_DIR"])
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(print("told") or 143))
+if "wait" in sys.argv:
+    print("waiting")
+    time.sleep(3600)
+sys.exit(3)
+"""
