@@ -416,7 +416,7 @@ ENTRYPOINT ["python", "-m", "spotproof.container", "train.py"]
 BUILT_PROGRAM = """
 import os, signal, sys, time
 e = os.environ
-print(sys.argv[1:], e["SM_CURRENT_HOST"], e["MASTER_ADDR"], e["WORLD_SIZE"], e["SM_MODEL_DIR"])
+print(sys.argv[1:], e["SM_CURRENT_HOST"], e.get("MASTER_ADDR"), e.get("WORLD_SIZE"), e["SM_MODEL_DIR"])
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(print("told") or 143))
 if "wait" in sys.argv:
     print("waiting")
