@@ -32,6 +32,7 @@ __all__ = [
 EngineKind = Literal["docker", "podman"]
 EngineChoice = Literal["auto", "docker", "podman", "none"]
 ENGINE_CHOICES: Final[tuple[EngineChoice, ...]] = ("auto", "docker", "podman", "none")
+_NAMES: Final = ("docker", "podman")
 _PATIENCE_SECONDS: Final = 60.0
 _PROBE_PATIENCE_SECONDS: Final = 20.0
 _MOST_FILES: Final = 1 << 20
@@ -115,7 +116,8 @@ def find_engine(choice: EngineChoice) -> Engine | None:
     except EngineError as error:
         if choice != "auto":
             raise
-        _log.info("%s", error)
+        is_installed = any(map(shutil.which, _NAMES))
+        _log.log(logging.WARNING if is_installed else logging.INFO, "%s", error)
         return None
 
 
@@ -128,7 +130,7 @@ def require_engine(choice: EngineChoice) -> Engine:
     if choice in ("docker", "podman"):
         return _open(choice)
     reasons = []
-    for name in ("docker", "podman"):
+    for name in _NAMES:
         try:
             return _open(name)
         except EngineError as error:

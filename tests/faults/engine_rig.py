@@ -41,7 +41,7 @@ def build_base_image(kind, tag):
     """Make an image of this machine's Python and shell, without packages."""
     python = os.path.realpath(sys.executable)
     library = sysconfig.get_paths()["stdlib"]
-    programs = [python, *filter(None, map(shutil.which, ("sh", "sleep", "cat", "env")))]
+    programs = [python, *filter(None, map(shutil.which, ("sh", "sleep", "cat", "env", "rm")))]
     extensions = Path(library, "lib-dynload").glob("*.so")
     with tarfile.open(f"/tmp/{tag.replace(':', '-')}-{os.getpid()}.tar", "w") as archive:
         try:

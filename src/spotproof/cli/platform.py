@@ -110,7 +110,7 @@ def serve(
         else:
             print_line(f"Local SageMaker ready at {platform.url} (state in {folder})")
             if platform.engine is not None:
-                print_line(f"Images that {platform.engine} has are run as they are")
+                print_line(f"Images that {platform.engine} has are run as they are", stderr=True)
             hints = open_console(stderr=True)
             if hints.is_terminal:
                 options = ("" if port in (None, 0) else f" --port {port}") + (
