@@ -227,3 +227,20 @@ def test_a_keeper_that_is_killed_has_its_container_removed(tmp_path):
     keeper.let("never")
     keeper.wait_gone()
     assert keeper.codes == [137]
+
+
+def test_the_servers_death_removes_the_container(tmp_path):
+    """What it looks like from the keeper: nobody speaks to it any more."""
+    script = """
+if verb == "start":
+    wait_for("removed")
+if verb == "remove":
+    (folder / "removed").touch()
+"""
+    keeper = Keeper(tmp_path, script)
+    keeper.open()
+    keeper.tree.start()
+    keeper.wait_told("start")
+    keeper.tree._process.stdin.close()
+    keeper.wait_gone()
+    assert keeper.told() == ["create", "start", "remove"]

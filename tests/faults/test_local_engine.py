@@ -327,7 +327,8 @@ with LocalSageMaker(sys.argv[1], engine=sys.argv[2], s3_endpoint=sys.argv[3]) as
 """
 
 
-@pytest.mark.parametrize("victims", ["server", pytest.param("all", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("victims", ["server", "all"])
 def test_nothing_of_a_killed_server_stays(open_platform, kind, tmp_path, s3_server, victims):
     """Keepers end their containers when the server dies; if they are killed with it, the next server does."""
     state = tmp_path / "state"
