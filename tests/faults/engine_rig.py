@@ -47,14 +47,16 @@ def build_base_image(kind, tag):
         try:
             for path in {*programs, *_libraries_of([*programs, *map(str, extensions)])}:
                 _add_file(archive, path)
+            _add_parents(archive, library)
             archive.add(library, library.lstrip("/"), filter=_kept)
             _add_link(archive, "usr/bin/python", python)
             if shutil.which("sh") != "/bin/sh":
                 _add_link(archive, "bin/sh", shutil.which("sh"))
-            for folder in ("tmp", "etc", "proc", "dev", "sys", "run", "root", "opt/ml/code"):
+            for folder in ("tmp", "etc", "proc", "dev", "sys", "run", "root", "opt", "opt/ml", "opt/ml/code"):
                 _add_folder(archive, folder)
             archive.close()
-            subprocess.run([kind, "import", archive.name, tag], check=True, capture_output=True)
+            done = subprocess.run([kind, "import", archive.name, tag], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
         finally:
             os.unlink(archive.name)
 
@@ -103,7 +105,14 @@ def _libraries_of(paths):
     return found
 
 
+def _add_parents(archive, path):
+    """Add the folders that *path* lies in: those that are only implied, an engine gives to root alone."""
+    for parent in reversed(Path(path).parents):
+        _add_folder(archive, str(parent).lstrip("/"))
+
+
 def _add_file(archive, path):
+    _add_parents(archive, path)
     data = Path(path).read_bytes()
     entry = tarfile.TarInfo(path.lstrip("/"))
     entry.size, entry.mode = len(data), 0o755
@@ -111,12 +120,15 @@ def _add_file(archive, path):
 
 
 def _add_link(archive, name, target):
+    _add_parents(archive, f"/{name}")
     entry = tarfile.TarInfo(name)
     entry.type, entry.linkname = tarfile.SYMTYPE, target
     archive.addfile(entry)
 
 
 def _add_folder(archive, name):
+    if not name or name in archive.getnames():
+        return
     entry = tarfile.TarInfo(name)
     entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
     archive.addfile(entry)
