@@ -8,6 +8,7 @@ from spotproof._version import __version__
 from spotproof.cli import (
     checkpoints,
     clients,
+    image,
     init,
     jobs,
     launch,
@@ -76,3 +77,4 @@ app.command()(report.report)
 app.command()(tensorboard.tensorboard)
 app.add_typer(prices.app, name="prices")
 app.add_typer(checkpoints.app, name="checkpoints")
+app.add_typer(image.app, name="image")

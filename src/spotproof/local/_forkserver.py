@@ -1,9 +1,10 @@
-"""Where supervisors come from. A script of its own: ``python -I -S _forkserver.py``, stdlib only.
+"""Where the keepers of hosts come from. A script of its own: ``python -I -S _forkserver.py``, stdlib only.
 
 A Python that starts and imports all it needs costs 40 ms of processor time, a fork of one that has done so 1 ms.
 
-Stdin is a Unix socket. Each message is one byte with three descriptors, CONTROL, OUTPUT and REPORT, and is answered
-with a line: ``pid N``, of a supervisor (``_supervisor.py``) that has them, or ``error TEXT``. REPORT stays open here,
+Stdin is a Unix socket. Each message is one byte with three descriptors, CONTROL, OUTPUT and REPORT: ``s`` for a
+supervisor (``_supervisor.py``) that has them, ``e`` for the keeper of a container or a network (``_engine.py``). It is
+answered with a line: ``pid N``, or ``error TEXT``. REPORT stays open here,
 too, until the supervisor is reaped; its last line is ``gone CODE`` (-N for signal N). When the socket ends, which is
 what the server's death looks like from here, this process leaves; supervisors see that death themselves.
 """
@@ -58,7 +59,7 @@ def _serve(server: socket.socket, reports: dict[int, int]) -> bool:
             raise OSError(0, "too many open files")
         pid = os.fork()
         if pid == 0:
-            _become_supervisor(*fds)
+            _become(message, *fds)
         reports[pid] = fds.pop()
         answer = f"pid {pid}"
     except OSError as error:
@@ -69,7 +70,7 @@ def _serve(server: socket.socket, reports: dict[int, int]) -> bool:
     return True
 
 
-def _become_supervisor(control: int, output: int, report: int) -> NoReturn:
+def _become(keeper: bytes, control: int, output: int, report: int) -> NoReturn:
     """In the child: keep the three descriptors and nothing else."""
     code = 1
     try:
@@ -79,7 +80,12 @@ def _become_supervisor(control: int, output: int, report: int) -> NoReturn:
             os.dup2(fd, place)
         os.dup2(report, _REPORT_FD, inheritable=False)
         os.closerange(_REPORT_FD + 1, os.sysconf("SC_OPEN_MAX"))  # reports of others, among them
-        code = _supervisor.run(_REPORT_FD)
+        if keeper == b"e":
+            import _engine  # here, because it is rare and loads much
+
+            code = _engine.run(_REPORT_FD)
+        else:
+            code = _supervisor.run(_REPORT_FD)
     except BaseException:  # whatever it is, this must not go on as a second fork server
         traceback.print_exc()
     finally:

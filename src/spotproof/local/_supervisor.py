@@ -34,7 +34,7 @@ CONTROL_FD = 0
 
 def run(report_fd: int) -> int:
     """Run one host to its end; return the exit code of this process."""
-    line, commands = _read_line(CONTROL_FD)
+    line, commands = read_line(CONTROL_FD)
     if not line:
         return 1  # the server is gone already
     config = json.loads(line)
@@ -46,7 +46,7 @@ def run(report_fd: int) -> int:
         elif sys.platform == "linux":
             _kernel.prctl(_kernel.PR_SET_CHILD_SUBREAPER, 1)
     except OSError as error:
-        _report(report_fd, f"error {error.strerror}")
+        report(report_fd, f"error {error.strerror}")
         _remove(config.get("remove_at_end", ()))
         return 1
     wake_read, wake_write = os.pipe()
@@ -99,7 +99,7 @@ def _supervise(
                 if pid == child:
                     has_child = False
                     code = os.waitstatus_to_exitcode(status)
-                    _report(report_fd, f"exit {code if code >= 0 else 128 - code}")
+                    report(report_fd, f"exit {code if code >= 0 else 128 - code}")
                     is_ending.append(True)  # a container ends with its PID 1
                     _kill_all(None, is_namespaced)
         except ChildProcessError:
@@ -165,9 +165,9 @@ def _become_command(config: dict[str, Any], report_fd: int, go_read: int) -> NoR
         devnull = os.open(os.devnull, os.O_RDONLY)
         os.dup2(devnull, 0)
     except OSError as error:
-        _report(report_fd, f"error {error.strerror}")
+        report(report_fd, f"error {error.strerror}")
         os._exit(1)
-    _report(report_fd, "ready")
+    report(report_fd, "ready")
     if os.read(go_read, 1) != b"G":
         os._exit(1)
     try:
@@ -205,14 +205,14 @@ def _remove(paths: Sequence[str]) -> None:
                 time.sleep(0.01)  # the kernel has not taken leave of the last process yet
 
 
-def _report(fd: int, text: str) -> None:
+def report(fd: int, text: str) -> None:
     try:
         os.write(fd, text.replace("\n", " ").encode() + b"\n")
     except BrokenPipeError:
         pass  # the server is gone; the end of stdin will say so
 
 
-def _read_line(fd: int) -> tuple[bytes, bytes]:
+def read_line(fd: int) -> tuple[bytes, bytes]:
     """Return the first line, empty if there is none, and the commands that came with it: a kill may follow at once."""
     read = b""
     while b"\n" not in read:

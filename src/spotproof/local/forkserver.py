@@ -6,17 +6,20 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-__all__ = ["ForkServer"]
+__all__ = ["ForkServer", "Keeper"]
+
+Keeper = Literal["supervisor", "engine"]
+"""What is forked: the parent of a host's processes, or the keeper of something that a container engine has."""
 
 _CLOSE_TIMEOUT_SECONDS: Final = 10.0
 
 
 class ForkServer:
-    """Forks supervisors, see ``_forkserver.py``. It starts with the first one, and anew if somebody has killed it.
+    """Forks keepers, see ``_forkserver.py``. It starts with the first one, and anew if somebody has killed it.
 
-    Supervisors that were forked before outlive it. All methods may be called from any thread.
+    What was forked before outlives it. All methods may be called from any thread.
     """
 
     def __init__(self) -> None:
@@ -24,14 +27,14 @@ class ForkServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
 
-    def fork(self, control: int, output: int, report: int) -> int:
-        """Return the process id of a new supervisor that has those descriptors.
+    def fork(self, keeper: Keeper, control: int, output: int, report: int) -> int:
+        """Return the process id of a new *keeper* that has those descriptors.
 
         Raises:
             OSError: It could not be made.
         """
         with self._lock:
-            word, _, rest = self._ask([control, output, report]).partition(" ")
+            word, _, rest = self._ask(keeper, [control, output, report]).partition(" ")
         if word != "pid":
             raise ChildProcessError(rest or "the process that it is forked from was killed")
         return int(rest)
@@ -41,11 +44,11 @@ class ForkServer:
         with self._lock:
             self._end()
 
-    def _ask(self, fds: list[int]) -> str:
+    def _ask(self, keeper: Keeper, fds: list[int]) -> str:
         if self._process is None or self._process.poll() is not None or self._socket is None:
             self._end()
             self._socket = self._start()
-        socket.send_fds(self._socket, [b"F"], fds)
+        socket.send_fds(self._socket, [keeper[:1].encode()], fds)
         answer = b""
         while not answer.endswith(b"\n"):
             data = self._socket.recv(4096)

@@ -16,14 +16,14 @@ from typing import Any, Final
 
 from spotproof.contract import TERMINAL_STATUSES
 from spotproof.errors import EngineError, SpecError
-from spotproof.local.attempt import Surroundings
 from spotproof.local.capacity import Capacity
 from spotproof.local.clock import Clock
 from spotproof.local.describe import summarize
-from spotproof.local.images import Image
+from spotproof.local.images import image_document, read_image_document
 from spotproof.local.job import Job, JobRoom
 from spotproof.local.removal import remove_tree
 from spotproof.local.request import JobPlan, parse_request
+from spotproof.local.staging import Surroundings
 from spotproof.local.store import JobStore, SavedJob
 from spotproof.local.wire import WireError
 from spotproof.schedule import Schedule, parse_schedule
@@ -172,7 +172,7 @@ class Jobs:
         return {
             "request": plan.request,
             "region": plan.arn.split(":")[3],
-            "image": {"folder": str(plan.image.folder), "command": list(plan.image.command)},
+            "image": image_document(plan.image),
             "spot_price_factor": plan.rules.spot_price_factor,
             "schedule": job.reclaims.schedule.text,
         }
@@ -263,10 +263,10 @@ class Jobs:
 
 
 def _parse_plan(saved: Mapping[str, Any]) -> JobPlan:
-    image = Image(Path(saved["image"]["folder"]), saved["image"]["command"])
+    image = read_image_document(saved["image"])
     return parse_request(
         saved["request"],
-        {saved["request"]["AlgorithmSpecification"]["TrainingImage"]: image},
+        lambda _: image,
         region=saved["region"],
         spot_price_factor=saved["spot_price_factor"],
     )

@@ -13,12 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Literal
 
+from spotproof.engine import Engine, EngineChoice, find_engine, parse_engine
 from spotproof.errors import EngineError, SpecError
 from spotproof.local.api import Api
-from spotproof.local.attempt import Surroundings
 from spotproof.local.clients import default_bucket, region_of
 from spotproof.local.controls import Controls
 from spotproof.local.encryption import WithoutEncryption
+from spotproof.local.engine import end_leftovers
 from spotproof.local.fault_desk import FaultDesk
 from spotproof.local.hosts import HostMode, find_namespace_obstacle, find_network_obstacle
 from spotproof.local.http import Application
@@ -34,6 +35,8 @@ from spotproof.local.processes import Registry, owner_id
 from spotproof.local.s3_faults import S3Faults, parse_s3_faults
 from spotproof.local.s3proxy import S3Proxy
 from spotproof.local.s3server import S3Server
+from spotproof.local.shelf import ImageShelf
+from spotproof.local.staging import Surroundings
 from spotproof.local.sync_faults import parse_sync_faults
 from spotproof.local.validate import load_models
 from spotproof.schedule import Schedule, parse_schedule
@@ -72,6 +75,8 @@ class LocalSageMaker:
         s3_faults: What goes wrong with requests to S3 (``spotproof.local.s3_faults``).
         host_memory: Bytes that each host may use, or a text as ``4GiB``; None for as much as there is.
         host_cpus: CPUs that each host may use, such as 1 or 0.5; None for all.
+        engine: The container engine that runs images which are not in *images*: ``docker``, ``podman``, ``auto`` for
+            the first of the two that answers, or ``none``.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class LocalSageMaker:
         s3_faults: str = "none",
         host_memory: int | str | None = None,
         host_cpus: float | None = None,
+        engine: EngineChoice = "none",
     ) -> None:
         if not 0 < spot_price_factor <= 1:
             raise SpecError(f"spot_price_factor={spot_price_factor} is not a share.", do="Use more than 0, at most 1.")
@@ -105,6 +111,9 @@ class LocalSageMaker:
         self.state_dir = Path(state_dir).absolute()
         self._schedule = parse_schedule(reclaim)
         self.faults = FaultDesk(parse_sync_faults(sync_faults), parse_s3_faults(s3_faults))
+        self._engine_choice = parse_engine(engine)
+        self.engine: Engine | None = None
+        """What runs real images; found when the platform opens."""
         self._port, self._images, self._hosts = port, dict(images or {}), hosts
         self._s3_endpoint, self._spot_price_factor = s3_endpoint, spot_price_factor
         self._capacity_wait_seconds, self._capacity = capacity_wait_seconds, capacity
@@ -161,6 +170,10 @@ class LocalSageMaker:
         deadline = time.monotonic() + _DYING_PATIENCE_SECONDS
         while registry.end_marked() and time.monotonic() < deadline:
             time.sleep(0.02)
+        self.engine = find_engine(self._engine_choice)
+        if self.engine is not None:
+            for name in end_leftovers(self.engine, registry.owner):
+                _log.warning("removed %s from %s, left by a server that was killed", name, self.engine)
         if self._s3_endpoint is None:
             self._s3 = S3Server(self.state_dir / "s3", registry, read_or_make_keys(user_folder(os.environ)))
             self._s3.open()
@@ -170,6 +183,7 @@ class LocalSageMaker:
             jobs_dir=self.state_dir / "jobs",
             registry=registry,
             mode=mode,
+            engine=self.engine,
             has_networks=mode == "namespace" and _has_networks(),
             limits=self._limits,
             cgroup_places=self._find_cgroup_places(),
@@ -185,7 +199,12 @@ class LocalSageMaker:
             capacity_wait_seconds=self._capacity_wait_seconds,
             spot_price_factor=self._spot_price_factor,
         )
-        api = Api(self._images, self._open_bucket, self._jobs, spot_price_factor=self._spot_price_factor)
+        api = Api(
+            ImageShelf(self._images, self.engine),
+            self._open_bucket,
+            self._jobs,
+            spot_price_factor=self._spot_price_factor,
+        )
         logs, identity = LogsApi(LogReader(self.state_dir / "logs")), Identity(self.keys)
         controls = Controls(api, self.faults, self.set_s3_faults)
         s3 = WithoutEncryption(S3Proxy(self._s3_server_url, self.faults.weather), self.keys)

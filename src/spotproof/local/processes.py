@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from spotproof.errors import EngineError
-from spotproof.local.forkserver import ForkServer
+from spotproof.local.forkserver import ForkServer, Keeper
 
 __all__ = ["ENV_MARK", "Registry", "Stage", "Supervised", "owner_id", "process_start_time", "remove_leaves"]
 
@@ -40,11 +40,12 @@ _log = logging.getLogger(__name__)
 class Stage:
     """What surrounds a command."""
 
-    mode: Literal["namespace", "plain"] = "plain"
+    mode: Literal["namespace", "plain", "engine"] = "plain"
+    """``engine``: not a command but what a container engine makes, see ``_engine.py``."""
     cwd: Path
     environment: Mapping[str, str]
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """The mounts and the name of a namespaced host, see ``_supervisor.py``."""
+    """The mounts and the name of a namespaced host, see ``_supervisor.py``; the engine's command lines."""
 
 
 def owner_id(state_dir: Path) -> str:
@@ -180,6 +181,7 @@ class Supervised:
         self._error: str | None = None
         self._end = "with the process that it was forked from"
         self._lock = threading.Lock()
+        self._removal: Sequence[str] | None = None
         self.pid: int | None = None
         """The supervisor's process id."""
         self._control: int | None = None
@@ -199,11 +201,13 @@ class Supervised:
             **stage.settings,
         }
         self._leaves = stage.settings.get("remove_at_end", ())
+        self._removal = stage.settings.get("remove")
         fds: list[int] = []  # of control, output and report: where to read, where to write
         try:
             for _ in range(3):
                 fds += os.pipe()
-            self.pid = self._registry.forks.fork(fds[0], fds[3], fds[5])
+            kind: Keeper = "engine" if stage.mode == "engine" else "supervisor"
+            self.pid = self._registry.forks.fork(kind, fds[0], fds[3], fds[5])
         except OSError as error:
             _close(fds)
             raise EngineError(f"{self.what} could not be started:", why=f"{error}.") from error
@@ -265,7 +269,7 @@ class Supervised:
                 else:
                     selector.unregister(key.fd)
                 if not data and key.fd == report_fd and self.exit_code is None:
-                    self._registry.end_marked(self.what)  # the supervisor was killed: its orphans have no other end
+                    self._end_orphans()
         selector.close()
         with self._lock:
             _close([output_fd, report_fd, *([] if self._control is None else [self._control])])
@@ -277,6 +281,21 @@ class Supervised:
             self._ended(128 + signal.SIGKILL)
         self._ready.set()
         self.is_gone.set()
+
+    def _end_orphans(self) -> None:
+        """End what a supervisor that was killed has left: it has no other end."""
+        self._registry.end_marked(self.what)
+        if self._removal is not None:
+            with contextlib.suppress(
+                OSError, subprocess.TimeoutExpired
+            ):  # the next server on the directory tries again
+                subprocess.run(
+                    self._removal,
+                    capture_output=True,
+                    stdin=subprocess.DEVNULL,
+                    check=False,
+                    timeout=_READY_TIMEOUT_SECONDS,
+                )
 
     def _take_output(self, data: bytes) -> None:
         try:
@@ -295,6 +314,8 @@ class Supervised:
             self._ended(int(rest))
         elif word == "gone":
             self._end = f"with code {rest}"
+        elif word == "left":
+            _log.warning("%s could not be removed: %s", self.what, rest)
 
     def _ended(self, code: int) -> None:
         self.exit_code = code

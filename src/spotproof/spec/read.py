@@ -28,6 +28,7 @@ def read_job_spec(
     overrides: Sequence[str] = (),
     inputs: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    needs_inputs: bool = True,
 ) -> JobSpec:
     """Return the job that the YAML file at *path* describes; its local paths are relative to the file's folder.
 
@@ -37,6 +38,7 @@ def read_job_spec(
         overrides: ``NAME=VALUE``, stronger than file and profile; local paths are relative to the working directory.
         inputs: ``CHANNEL=PLACE``, the same for a channel.
         environment: What ``${VARIABLE}`` stands for; by default this process's variables.
+        needs_inputs: Whether local inputs must exist.
 
     Raises:
         SpecError: The file is missing, is no YAML mapping, or a field is wrong; names file, line, field, value, remedy.
@@ -56,7 +58,7 @@ def read_job_spec(
         name: _filled(value, (name,), variables, lambda path: f"{source}, {_mark_of(path, value_marks)}")
         for name, value in fields.items()
     }
-    return parse_job_spec(fields, source=source, folder=file.resolve().parent, marks=marks)
+    return parse_job_spec(fields, source=source, folder=file.resolve().parent, marks=marks, needs_inputs=needs_inputs)
 
 
 def profile_names(path: str | os.PathLike[str]) -> list[str]:
@@ -121,6 +123,7 @@ def parse_job_spec(
     source: str = "The job",
     folder: Path | None = None,
     marks: Mapping[FieldPath, Mark] | None = None,
+    needs_inputs: bool = True,
 ) -> JobSpec:
     """Return the job that *fields* describe, its relative local paths taken from *folder*.
 
@@ -129,6 +132,7 @@ def parse_job_spec(
         source: Where they come from, for messages.
         folder: What local paths are relative to; they must exist. None leaves paths as they are, unchecked.
         marks: Where each field stands in *source*, for messages.
+        needs_inputs: Whether local inputs must exist.
 
     Raises:
         SpecError: Names every wrong field with its line, its value and the remedy.
@@ -143,7 +147,7 @@ def parse_job_spec(
 
     _check_values(prepared, problem)
     if folder is not None:
-        prepared = _resolve_paths(prepared, folder, problem)
+        prepared = _resolve_paths(prepared, folder, problem, needs_inputs)
     try:
         spec = JobSpec.model_validate(prepared)
     except ValidationError as error:
@@ -210,7 +214,7 @@ def _items(mapping: Any) -> Iterator[tuple[str, Any]]:
             yield str(key), value
 
 
-def _resolve_paths(fields: dict[str, Any], folder: Path, problem: Problem) -> dict[str, Any]:
+def _resolve_paths(fields: dict[str, Any], folder: Path, problem: Problem, needs_inputs: bool) -> dict[str, Any]:
     inputs = fields.get("inputs")
     if isinstance(inputs, dict):
         resolved: dict[str, Any] = {}
@@ -218,7 +222,7 @@ def _resolve_paths(fields: dict[str, Any], folder: Path, problem: Problem) -> di
             place = channel.get("s3_uri") if isinstance(channel, dict) else channel
             if isinstance(place, str) and place and "://" not in place and not place.startswith("{"):
                 path = (folder / os.path.expanduser(place)).resolve()
-                if not path.exists():
+                if needs_inputs and not path.exists():
                     problem(("inputs", str(name)), f"{place!r} does not exist (looked for {path}). Correct the path.")
                 channel = {**channel, "s3_uri": str(path)} if isinstance(channel, dict) else str(path)
             resolved[name] = channel

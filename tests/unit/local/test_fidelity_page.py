@@ -21,6 +21,8 @@ FILES = {
     "limits": "tests/faults/test_local_limits.py",
     "network": "tests/unit/local/test_network.py",
     "groups": "tests/unit/local/test_limits.py",
+    "engine": "tests/faults/test_local_engine.py",
+    "engine-words": "tests/unit/local/test_engine_commands.py",
     "launcher": "tests/unit/container/test_launcher.py",
     "restart": "tests/faults/test_local_restart.py",
     "capacity": "tests/faults/test_local_capacity.py",
