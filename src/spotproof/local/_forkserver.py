@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import traceback
+from importlib import import_module
 from typing import NoReturn
 
 TYPE_CHECKING = False
@@ -81,9 +82,7 @@ def _become(keeper: bytes, control: int, output: int, report: int) -> NoReturn:
         os.dup2(report, _REPORT_FD, inheritable=False)
         os.closerange(_REPORT_FD + 1, os.sysconf("SC_OPEN_MAX"))  # reports of others, among them
         if keeper == b"e":
-            import _engine  # here, because it is rare and loads much
-
-            code = _engine.run(_REPORT_FD)
+            code = import_module("_engine").run(_REPORT_FD)  # here: it is rare, and loads much
         else:
             code = _supervisor.run(_REPORT_FD)
     except BaseException:  # whatever it is, this must not go on as a second fork server
