@@ -81,10 +81,9 @@ def _become(keeper: bytes, control: int, output: int, report: int) -> NoReturn:
             os.dup2(fd, place)
         os.dup2(report, _REPORT_FD, inheritable=False)
         os.closerange(_REPORT_FD + 1, os.sysconf("SC_OPEN_MAX"))  # reports of others, among them
-        if keeper == b"e":
-            code = import_module("_engine").run(_REPORT_FD)  # here: it is rare, and loads much
-        else:
-            code = _supervisor.run(_REPORT_FD)
+        # The engine's is loaded here only: it is rare, and loads much.
+        run = import_module("_engine").run if keeper == b"e" else _supervisor.run
+        code = run(_REPORT_FD)
     except BaseException:  # whatever it is, this must not go on as a second fork server
         traceback.print_exc()
     finally:
