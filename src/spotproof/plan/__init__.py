@@ -7,7 +7,7 @@ Needs numpy; loads neither torch nor boto3.
 """
 
 from spotproof.plan.advise import ASSUMED_DOWN, ASSUMED_UP, Offer, Plan, Question, assumed_offer, make_plan
-from spotproof.plan.costs import Costs, Figure, costs_of
+from spotproof.plan.costs import ASSUMED, Costs, Figure, costs_of
 from spotproof.plan.document import to_json
 from spotproof.plan.forecast import Forecast, Spread, forecast, forecast_bound
 from spotproof.plan.generate import Lengths, fit_spells, generate_trace
@@ -23,11 +23,13 @@ from spotproof.plan.offers import parse_offers
 from spotproof.plan.omniscient import omniscient_bound
 from spotproof.plan.page import build_page
 from spotproof.plan.prices import Price, Prices, parse_prices
-from spotproof.plan.simulate import POLICIES, Outcomes, play
+from spotproof.plan.rules import POLICIES, Policy, Rules
+from spotproof.plan.simulate import Outcomes, play
 from spotproof.plan.spells import Spells, spells_of
 from spotproof.plan.table import render_plan
 
 __all__ = [
+    "ASSUMED",
     "ASSUMED_DOWN",
     "ASSUMED_UP",
     "POLICIES",
@@ -39,10 +41,12 @@ __all__ = [
     "Outcomes",
     "Plan",
     "PlannedJob",
+    "Policy",
     "Pool",
     "Price",
     "Prices",
     "Question",
+    "Rules",
     "Spells",
     "Spread",
     "assumed_offer",
