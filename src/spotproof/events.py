@@ -33,6 +33,7 @@ __all__ = [
     "SaveFailed",
     "SavePostponed",
     "SaveStalled",
+    "StepsPlanned",
     "Warned",
     "event_file",
     "parse_events",
@@ -95,6 +96,15 @@ class Progress(Event):
     kind: ClassVar[str] = "progress"
     step: int
     epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepsPlanned(Event):
+    """How long the training is, where it says so beforehand. It may still end earlier."""
+
+    kind: ClassVar[str] = "steps_planned"
+    total_steps: int
+    """The optimizer step after which it is done."""
 
 
 @dataclass(frozen=True, kw_only=True)

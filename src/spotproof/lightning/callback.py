@@ -23,6 +23,7 @@ from spotproof.lightning._files import KnownFiles
 from spotproof.lightning._io import SpotCheckpointIO
 from spotproof.lightning._loggers import LoggersOfRun, keep_rows
 from spotproof.lightning._saves import Saves
+from spotproof.lightning._steps import planned_steps
 from spotproof.lightning._waiting import Waiting
 from spotproof.loop.boundary import Boundary
 from spotproof.loop.departure import Departure
@@ -321,6 +322,7 @@ class SpotCheckpoint(Callback):
         self._waiting.training_begins()
         self._hooks.positions = self._hooks.rng_of_finished_run = None
         self._saves.begin(trainer.global_step)
+        self._progress.plan(planned_steps(trainer))
         for kind in private.data_without_position(trainer):
             self._warn(
                 f"The position in the training data ({kind}) can't be saved: a resume within an epoch reads it again "
