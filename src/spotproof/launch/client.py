@@ -2,16 +2,16 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from spotproof.contract import TERMINAL_STATUSES
 from spotproof.errors import LaunchError
+from spotproof.launch.failures import ServiceUnreachable, translated
 from spotproof.launch.local_files import LocalFiles
-from spotproof.launch.logs import LogReader
+from spotproof.launch.logs import LogReader, Position
 from spotproof.launch.preflight import Facts, look
 from spotproof.launch.upload import Uploaded, upload_files
 from spotproof.spec import JobSpec, split_s3_uri
@@ -20,10 +20,6 @@ __all__ = ["TrainingService"]
 
 _PATIENCE_SECONDS = 120
 """How long waiting for a job outlives a service that does not answer; the job itself does not depend on us."""
-
-
-class _Unreachable(LaunchError):
-    """Nothing answered; that may pass."""
 
 
 class TrainingService:
@@ -46,7 +42,7 @@ class TrainingService:
 
         self._endpoint, self._s3_endpoint = endpoint, s3_endpoint
         try:
-            with _translated("open"):
+            with translated("open"):
                 self._session = boto3.session.Session(region_name=region)
                 self._sagemaker = self._open("sagemaker", endpoint)
         except ValueError as error:
@@ -68,12 +64,12 @@ class TrainingService:
 
     @cached_property
     def _logs(self) -> Any:
-        with _translated("open its logs"):
+        with translated("open its logs"):
             return self._open("logs", self._endpoint)
 
     @cached_property
     def _s3(self) -> Any:
-        with _translated("open S3"):
+        with translated("open S3"):
             return self._open("s3", self._s3_endpoint)
 
     def look(self, spec: JobSpec, files: Mapping[str, LocalFiles], *, now: datetime) -> Facts:
@@ -103,6 +99,11 @@ class TrainingService:
         """Whether the service runs on this machine."""
         return self.endpoint.startswith(("http://127.0.0.1", "http://localhost"))
 
+    @property
+    def poll_seconds(self) -> float:
+        """How long to wait between two looks at a job: AWS limits how often Describe may be called."""
+        return 0.5 if self.is_local else 10.0
+
     def credentials(self) -> dict[str, str]:
         """Return the AWS settings in use as environment variables, for libraries that read no AWS profile.
 
@@ -110,7 +111,7 @@ class TrainingService:
         """
         if os.environ.get("AWS_ACCESS_KEY_ID"):
             return {}
-        with _translated("give credentials"):
+        with translated("give credentials"):
             found = self._session.get_credentials()
         if found is None:
             return {}
@@ -130,7 +131,7 @@ class TrainingService:
             LaunchError: The service refused; carries its text.
         """
         name = request["TrainingJobName"]
-        with _translated(f"take job {name!r}"):
+        with translated(f"take job {name!r}"):
             return str(self._sagemaker.create_training_job(**request)["TrainingJobArn"])
 
     def describe(self, job_name: str) -> dict[str, Any]:
@@ -139,7 +140,7 @@ class TrainingService:
         Raises:
             LaunchError: There is no such job, or the service cannot be reached.
         """
-        with _translated(f"describe job {job_name!r}"):
+        with translated(f"describe job {job_name!r}"):
             answer: dict[str, Any] = self._sagemaker.describe_training_job(TrainingJobName=job_name)
         answer.pop("ResponseMetadata", None)
         return answer
@@ -162,13 +163,13 @@ class TrainingService:
         Raises:
             LaunchError: There is no such job, or the service has not answered for two minutes.
         """
-        pause = poll_seconds if poll_seconds is not None else (0.5 if self.is_local else 10.0)
+        pause = poll_seconds if poll_seconds is not None else self.poll_seconds
         told = 0
         silent_since: float | None = None
         while True:
             try:
                 answer = self.describe(job_name)
-            except _Unreachable:
+            except ServiceUnreachable:
                 now = time.monotonic()
                 silent_since = now if silent_since is None else silent_since
                 if now - silent_since > _PATIENCE_SECONDS:
@@ -191,29 +192,45 @@ class TrainingService:
         Raises:
             LaunchError: There is no such job, or it has ended.
         """
-        with _translated(f"stop job {job_name!r}"):
+        with translated(f"stop job {job_name!r}"):
             self._sagemaker.stop_training_job(TrainingJobName=job_name)
 
-    def list(self, *, limit: int = 50) -> list[dict[str, Any]]:
-        """Return the summaries of the newest *limit* jobs, newest first."""
+    def list(
+        self,
+        *,
+        limit: int = 50,
+        status: str | None = None,
+        name_contains: str | None = None,
+        since: datetime | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return the summaries of the newest *limit* jobs, newest first.
+
+        Args:
+            limit: >= 1.
+            status: Only those in this TrainingJobStatus.
+            name_contains: Only those with this in their name, in capitals or not.
+            since: Only those that were created later.
+        """
+        wanted: dict[str, Any] = {"StatusEquals": status, "NameContains": name_contains, "CreationTimeAfter": since}
         found: list[dict[str, Any]] = []
-        with _translated("list jobs"):
+        with translated("list jobs"):
             pages = self._sagemaker.get_paginator("list_training_jobs").paginate(
                 SortBy="CreationTime",
                 SortOrder="Descending",
                 PaginationConfig={"MaxItems": limit, "PageSize": min(limit, 100)},
+                **{name: value for name, value in wanted.items() if value is not None},
             )
             for page in pages:
                 found.extend(page["TrainingJobSummaries"])
         return found
 
-    def open_logs(self, job_name: str) -> LogReader:
-        """Return a reader of the job's log, from its beginning."""
-        return LogReader(self._logs, job_name)
+    def open_logs(self, job_name: str, *, after: Position | None = None, since: datetime | None = None) -> LogReader:
+        """Return a reader of the job's log: from its beginning, from behind *after*, without what is before *since*."""
+        return LogReader(self._logs, job_name, after=after, since=since)
 
     def make_bucket(self, bucket: str) -> None:
         """Create *bucket* unless it is there."""
-        with _translated(f"create bucket {bucket!r}"):
+        with translated(f"create bucket {bucket!r}"):
             try:
                 self._s3.head_bucket(Bucket=bucket)
             except self._s3.exceptions.ClientError as error:
@@ -234,7 +251,7 @@ class TrainingService:
             SpecError: A file changes meanwhile.
             LaunchError: S3 refused.
         """
-        with _translated(f"take files into {s3_uri}"):
+        with translated(f"take files into {s3_uri}"):
             return upload_files(self._s3, files, s3_uri, on_bytes=on_bytes)
 
     def download(self, s3_uri: str) -> bytes:
@@ -245,47 +262,8 @@ class TrainingService:
             LaunchError: S3 refused.
         """
         bucket, key = split_s3_uri(s3_uri)
-        with _translated(f"read {s3_uri}"):
+        with translated(f"read {s3_uri}"):
             try:
                 return bytes(self._s3.get_object(Bucket=bucket, Key=key)["Body"].read())
             except (self._s3.exceptions.NoSuchKey, self._s3.exceptions.NoSuchBucket) as error:
                 raise FileNotFoundError(s3_uri) from error
-
-
-@contextmanager
-def _translated(action: str) -> Iterator[None]:
-    """Turn boto3's errors into ours; *action* completes 'SageMaker did not …'."""
-    import botocore.exceptions as aws
-
-    try:
-        yield
-    except aws.ClientError as error:
-        code, text = error.response["Error"].get("Code", "?"), error.response["Error"].get("Message", "")
-        raise LaunchError(f"The service did not {action}: {code}: {text}", do=_REMEDIES.get(code, "")) from error
-    except aws.NoRegionError as error:
-        raise LaunchError(
-            "No AWS region is configured.", why="The service is reached per region.", do="Set AWS_DEFAULT_REGION."
-        ) from error
-    except (aws.NoCredentialsError, aws.PartialCredentialsError, aws.TokenRetrievalError, aws.SSOError) as error:
-        raise LaunchError(
-            f"No usable AWS credentials: {error}.",
-            do="Log in (`aws configure`, `aws sso login`), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
-        ) from error
-    except (aws.HTTPClientError, aws.ConnectionError) as error:
-        raise _Unreachable(
-            f"The service did not {action}: {error}.",
-            do="Is the endpoint right, and is something listening there? `spotproof serve` starts the local SageMaker.",
-        ) from error
-    except aws.BotoCoreError as error:
-        raise LaunchError(f"The service did not {action}: {error}") from error
-
-
-_REMEDIES = {
-    "ResourceInUse": "Names are unique for ever; submit again to get a new one.",
-    "ResourceLimitExceeded": "Ask AWS for a higher quota, or choose another instance_type.",
-    "AccessDeniedException": "The credentials in use lack the permission named above.",
-    "ExpiredToken": "Log in again.",
-    "ExpiredTokenException": "Log in again.",
-    "UnrecognizedClientException": "Check the credentials in use.",
-    "InvalidClientTokenId": "Check the credentials in use.",
-}
