@@ -17,7 +17,9 @@ from spotproof.cli import (
     rehearse,
     report,
     schema,
+    supervise,
     uploads,
+    watch,
 )
 
 __all__ = ["app"]
@@ -61,7 +63,9 @@ app.command()(platform.faults)
 app.command()(launch.launch)
 app.command()(uploads.upload)
 app.command()(schema.schema)
+app.command()(supervise.supervise)
 app.command("list")(jobs.list_jobs)
+app.command()(watch.watch)
 app.command()(logs.logs)
 app.command()(jobs.stop)
 app.command()(report.report)

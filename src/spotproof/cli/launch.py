@@ -1,6 +1,7 @@
 """``launch``: look before it costs anything, then submit a job to AWS or to a running local SageMaker."""
 
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,8 +10,6 @@ from spotproof.cli.options import Endpoint, Inputs, JobFile, Json, Overrides, Pr
 from spotproof.errors import NotIdentical, SpecError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from spotproof.launch import TrainingService
     from spotproof.launch.preflight import Check
     from spotproof.spec import JobSpec
@@ -45,6 +44,7 @@ def launch(
     wait: Annotated[
         bool, typer.Option("--wait", help="Show what happens until the job has ended, then its report.")
     ] = False,
+    prices: Annotated[Path | None, typer.Option(help="File of prices, for max_cost_usd: see docs/plan.md.")] = None,
     endpoint: Endpoint = None,
     state_dir: StateDir = None,
     as_json: Json = False,
@@ -53,9 +53,14 @@ def launch(
 
     Everything that can be known beforehand is checked first: rules of the service, role, image, buckets, data, other
     jobs' checkpoints, the program's own. What fails keeps the job from being launched: exit 2, nothing was uploaded.
+
+    A job with a deadline, max_cost_usd or several instance_types is supervised, as a run of several jobs: see
+    `spotproof supervise`.
     """
     from spotproof.cli.console import print_json, print_line
+    from spotproof.cli.launched import note_launched
     from spotproof.cli.locate import open_service
+    from spotproof.cli.supervise import begin_run, check_run, goal_of, run_name, supervise_run
     from spotproof.cli.uploads import read_inputs, upload_inputs
     from spotproof.launch import build_request, unique_job_name, with_uploaded_inputs
     from spotproof.launch.preflight import check_job, failed
@@ -67,8 +72,11 @@ def launch(
     spec = read_job_spec(job, profile=profile, overrides=overrides or (), inputs=inputs or ())
     rehearsal = _read_rehearsal(job, profile, overrides, inputs, rehearsal_overrides) if is_rehearsed else None
     now = datetime.now(timezone.utc)
-    name = unique_job_name(spec.name, now)
+    goal = goal_of(spec, now, prices=prices)
+    name = run_name(spec, now) if goal.needs_supervision else unique_job_name(spec.name, now)
     service = open_service(endpoint=endpoint, is_aws=not is_local, state_dir=state_dir, region=spec.region)
+    if goal.needs_supervision:
+        check_run(spec, goal, service, now)
     found = read_inputs(spec)
     request = build_request(
         with_uploaded_inputs(spec, {channel: files.digest for channel, files in found.items()}), job_name=name
@@ -95,7 +103,12 @@ def launch(
     if service.is_local:
         _make_buckets(service, spec)
     upload_inputs(service, request, found)
+    if goal.needs_supervision:
+        supervise_run(service, begin_run(spec.output_path, request, goal, now), as_json=as_json)
+        return
     arn = service.submit(request)
+    note_launched(name, is_spot=spec.use_spot_instances)
+    _verify_spot(service, name, is_asked=spec.use_spot_instances)
     if wait:
         _wait_and_report(service, name, as_json)
     elif as_json:
@@ -105,11 +118,24 @@ def launch(
     else:
         flag = "" if service.is_local else " --aws"
         print_line(f"Submitted {name} to {service.endpoint}")
-        print_line(f"Follow it: spotproof logs {name} --follow{flag}")
+        print_line(f"Follow it: spotproof watch {name}{flag}, or spotproof logs {name} --follow{flag}")
+
+
+def _verify_spot(service: "TrainingService", name: str, *, is_asked: bool) -> None:
+    """Say it if the service does not do what was asked: on demand costs three times as much, and looks the same."""
+    from spotproof.cli.console import print_line
+
+    if is_asked and not service.describe(name).get("EnableManagedSpotTraining"):
+        print_line(
+            f"{name} was submitted for spot, and the service runs it on demand, at the full price. "
+            f"Stop it: spotproof stop {name}",
+            stderr=True,
+            style="bold yellow",
+        )
 
 
 def _read_rehearsal(
-    job: "Path",
+    job: Path,
     profile: str | None,
     overrides: list[str] | None,
     inputs: list[str] | None,
