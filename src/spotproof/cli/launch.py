@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from spotproof.launch.preflight import Check
     from spotproof.spec import JobSpec
 
-__all__ = ["launch"]
+__all__ = ["launch", "refuse_failed"]
 
 REHEARSAL_PROFILE = "rehearsal"
 """The profile with which --rehearse runs a job, if the file has it."""
@@ -63,7 +63,7 @@ def launch(
     from spotproof.cli.supervise import begin_run, check_run, goal_of, run_name, supervise_run
     from spotproof.cli.uploads import read_inputs, upload_inputs
     from spotproof.launch import build_request, unique_job_name, with_uploaded_inputs
-    from spotproof.launch.preflight import check_job, failed
+    from spotproof.launch.preflight import check_job
     from spotproof.spec import read_job_spec
 
     if not is_rehearsed and (reclaim is not None or rehearsal_overrides):
@@ -82,20 +82,13 @@ def launch(
         with_uploaded_inputs(spec, {channel: files.digest for channel, files in found.items()}), job_name=name
     )
     checks = check_job(spec, service.look(spec, found, now=now))
-    refused = failed(checks, is_strict=is_strict)
     if is_dry_run:
         _show_dry_run(checks, request, as_json)
     else:
         # What the local platform does not have need not be told at every launch.
         told = ("warning", "error") if service.is_local else ("warning", "error", "unknown")
         _show_checks([check for check in checks if check.outcome in told], is_result=False)
-    if refused:
-        subjects = ", ".join(dict.fromkeys(check.subject for check in refused))
-        raise SpecError(
-            f"{job} is not launched.",
-            why=f"{len(refused)} of {len(checks)} checks failed: {subjects}. Nothing was uploaded or started.",
-            do="Correct what they name; `spotproof launch --dry-run` checks again.",
-        )
+    refuse_failed(job, checks, is_strict=is_strict)
     if rehearsal is not None:
         _rehearse(rehearsal, reclaim, as_json)
     if is_dry_run:
@@ -119,6 +112,24 @@ def launch(
         flag = "" if service.is_local else " --aws"
         print_line(f"Submitted {name} to {service.endpoint}")
         print_line(f"Follow it: spotproof watch {name}{flag}, or spotproof logs {name} --follow{flag}")
+
+
+def refuse_failed(job: Path, checks: "list[Check]", *, is_strict: bool) -> None:
+    """Return if no check failed.
+
+    Raises:
+        SpecError: Names what did.
+    """
+    from spotproof.launch.preflight import failed
+
+    refused = failed(checks, is_strict=is_strict)
+    if refused:
+        subjects = ", ".join(dict.fromkeys(check.subject for check in refused))
+        raise SpecError(
+            f"{job} is not launched.",
+            why=f"{len(refused)} of {len(checks)} checks failed: {subjects}. Nothing was uploaded or started.",
+            do="Correct what they name; `spotproof launch --dry-run` checks again.",
+        )
 
 
 def _verify_spot(service: "TrainingService", name: str, *, is_asked: bool) -> None:

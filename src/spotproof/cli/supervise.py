@@ -15,7 +15,6 @@ from spotproof.errors import LaunchError, SpecError
 from spotproof.userdir import user_folder
 
 if TYPE_CHECKING:
-    from spotproof.cli.watch import WatchScreen
     from spotproof.launch import TrainingService
     from spotproof.spec import JobSpec
     from spotproof.storage import Storage
@@ -81,8 +80,10 @@ def supervise(
         service = open_service(endpoint=endpoint, is_aws=not is_local, state_dir=state_dir)
         supervise_run(service, _find_run(target), as_json=as_json)
         return
+    from spotproof.cli.launch import refuse_failed
     from spotproof.cli.uploads import read_inputs, upload_inputs
     from spotproof.launch import build_request, with_uploaded_inputs
+    from spotproof.launch.preflight import check_job
     from spotproof.spec import read_job_spec, split_s3_uri
     from spotproof.spec.deadline import parse_deadline
 
@@ -102,6 +103,7 @@ def supervise(
     service = open_service(endpoint=endpoint, is_aws=not is_local, state_dir=state_dir, region=spec.region)
     check_run(spec, goal, service, now)
     found = read_inputs(spec)
+    refuse_failed(Path(target), check_job(spec, service.look(spec, found, now=now)), is_strict=False)
     staged = with_uploaded_inputs(spec, {channel: files.digest for channel, files in found.items()})
     request = build_request(staged, job_name=run_name(spec, now))
     if service.is_local:
@@ -239,6 +241,7 @@ def supervise_run(service: "TrainingService", run: _Run, *, as_json: bool) -> No
         LaunchError: It did not complete.
     """
     from spotproof.cli.console import print_line
+    from spotproof.cli.run_teller import RunTeller, goal_words
     from spotproof.cli.watch import WatchScreen
     from spotproof.storage import open_storage
     from spotproof.supervise import Supervisor
@@ -249,8 +252,8 @@ def supervise_run(service: "TrainingService", run: _Run, *, as_json: bool) -> No
     try:
         with WatchScreen(as_json=as_json) as screen:
             screen.say(f"Run {run.record.run}, recorded in {folder}")
-            screen.say(_goal_words(run.record))
-            told = _Teller(run.record, screen)
+            screen.say(goal_words(run.record))
+            told = RunTeller(run.record, screen)
             end = Supervisor(service, run.record, storage, open_storage, on_told=told).run()
     except KeyboardInterrupt:
         if not as_json:
@@ -261,94 +264,6 @@ def supervise_run(service: "TrainingService", run: _Run, *, as_json: bool) -> No
             )
         raise
     _check_end(run.record, end, told.spent_usd)
-
-
-def _goal_words(record: "RunRecord") -> str:
-    goal = record.goal
-    parts: list[str] = []
-    if goal.deadline_at is not None:
-        parts.append(f"to be done by {goal.deadline_at.astimezone():%Y-%m-%d %H:%M:%S %Z}, {goal.policy}")
-    if goal.max_cost_usd is not None:
-        parts.append(f"for at most {goal.max_cost_usd:.2f} USD")
-    kinds = ", ".join(machine.instance_type for machine in goal.machines)
-    return "; ".join([*parts, f"on {kinds}"])
-
-
-class _Teller:
-    """Shows what the supervisor tells."""
-
-    def __init__(self, record: "RunRecord", screen: "WatchScreen") -> None:
-        self._record, self._screen = record, screen
-        self._was_assumed: bool | None = None
-        self.spent_usd: float | None = None
-
-    def __call__(self, event: Any) -> None:
-        from spotproof.supervise import Away, Looked
-
-        if isinstance(event, Away):
-            self._screen.note(f"{event.why} The run's job goes on; trying again.")
-        elif isinstance(event, Looked):
-            self._look(event)
-        else:
-            self._decision(event)
-
-    def _look(self, event: Any) -> None:
-        from spotproof.plan import Price
-        from spotproof.report.render import format_seconds
-        from spotproof.supervise import build_view
-
-        self.spent_usd = event.spent_usd
-        measured = event.measured
-        if self._record.goal.deadline_at is not None and measured.is_assumed != self._was_assumed:
-            self._was_assumed = measured.is_assumed
-            left = format_seconds(round(measured.left_seconds))
-            if measured.is_assumed:
-                self._screen.say(
-                    f"The pace is not known yet: {left} of work are taken to be left, the most there may be."
-                )
-            else:
-                self._screen.say(
-                    f"Measured: {measured.seconds_per_step:.3g} s a step, so {left} of work are left; "
-                    f"a start takes {format_seconds(round(measured.start_seconds))}."
-                )
-        kind = str((event.look.description.get("ResourceConfig") or {}).get("InstanceType", ""))
-        machine = next((each for each in self._record.goal.machines if each.instance_type == kind), None)
-        price = None
-        if machine is not None and (machine.spot_usd_per_hour or machine.on_demand_usd_per_hour):
-            price = Price(
-                on_demand_usd_per_hour=machine.on_demand_usd_per_hour,
-                spot_usd_per_hour=machine.spot_usd_per_hour,
-                source="the run's record",
-            )
-        self._screen.show([build_view(event.look, price=price, asked_spot=None)])
-
-    def _decision(self, event: Any) -> None:
-        from spotproof.supervise import Stop, Submit
-
-        action = event.action
-        if isinstance(action, Submit):
-            machine = self._record.goal.machines[action.machine].instance_type
-            what = (
-                f"{event.job_name}: submitted {'on spot' if action.is_spot else 'on demand'}, {machine}: {action.why}"
-            )
-            kind, reason = "submit", action.why
-        elif isinstance(action, Stop):
-            what, kind, reason = f"{event.job_name}: stopped: {_REASONS[action.reason]}", "stop", action.reason
-        else:
-            what, kind, reason = f"The run is over: {action.outcome}", "end", action.outcome
-        self._screen.say(f"{event.at.astimezone():%H:%M:%S}  {what}")
-        fields = {"decision": kind, "job_name": event.job_name, "reason": reason}
-        if isinstance(action, Submit):
-            fields["is_spot"] = action.is_spot
-        self._screen.write_json({"at": event.at.isoformat(), "run": self._record.run, **fields})
-
-
-_REASONS = {
-    "deadline": "one more start on spot that came to nothing would break the deadline",
-    "pace": "the pace to the deadline asks for other capacity",
-    "capacity": "there is no capacity of this instance type",
-    "budget": "the budget is used up, but for what it takes to save and leave",
-}
 
 
 def _check_end(record: "RunRecord", end: "End", spent_usd: float | None) -> None:
