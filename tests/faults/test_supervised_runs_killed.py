@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
@@ -16,10 +17,20 @@ from supervisor_process import supervise
 
 import spotproof
 from spotproof.checkpoint.choose import newest_verified
+from spotproof.launch import TrainingService, build_request
 from spotproof.local import Image
 from spotproof.spec import parse_job_spec
 from spotproof.storage import open_storage
-from spotproof.supervise import Goal, Looked, Machine, RunRecord, read_record, write_record
+from spotproof.supervise import (
+    Goal,
+    JobWatcher,
+    Looked,
+    Machine,
+    RunRecord,
+    build_view,
+    read_record,
+    write_record,
+)
 
 COUNTER = Path(__file__).parents[1] / "e2e" / "counter"
 STEPS = 120
@@ -58,6 +69,7 @@ def open_run(tmp_path, s3_server, monkeypatch):
                     "hyperparameters": {"steps": steps},
                 }
             )
+            request = build_request(spec, job_name="run")
             place = f"s3://{rig.bucket}/run/supervision"
 
             def begin():
@@ -68,7 +80,7 @@ def open_run(tmp_path, s3_server, monkeypatch):
                     max_cost_usd=max_cost_usd,
                     work_seconds=WORK_SECONDS,
                 )
-                write_record(open_storage(place), RunRecord(run="run", created_at=now, spec=spec, goal=goal))
+                write_record(open_storage(place), RunRecord(run="run", created_at=now, request=request, goal=goal))
 
             yield rig, place, begin
 
@@ -186,3 +198,23 @@ def test_stopped_by_hand(open_run):
 
         assert supervise(place, stop_once).outcome == "stopped"
         assert len(jobs_of(rig)) == 1
+
+
+@pytest.mark.slow
+def test_copying_that_stops_is_told(tmp_path, s3_server, monkeypatch):
+    """The sync agent stops for good after some uploads, the job trains on: a warning, while the log goes on."""
+    with open_rig(tmp_path, s3_server, monkeypatch, hosts="plain", sync_faults="stall:30") as rig:
+        for name, value in rig.platform.environment().items():
+            monkeypatch.setenv(name, value)
+        rig.platform._images["counter"] = Image(COUNTER, [sys.executable, "-m", "spotproof.container", "train.py"])
+        rig.sagemaker.create_training_job(**rig.request("j", uri="counter", HyperParameters={"steps": "100000"}))
+        watcher = JobWatcher(TrainingService(), "j", open_storage)
+        kinds = []
+        while "no-checkpoint" not in kinds:
+            look = watcher.look(datetime.now(timezone.utc), is_thorough=True)
+            assert look.description["TrainingJobStatus"] == "InProgress"
+            kinds = [alarm.kind for alarm in build_view(look).alarms]
+            time.sleep(0.2)
+        assert kinds == ["no-checkpoint"]
+        rig.sagemaker.stop_training_job(TrainingJobName="j")
+        rig.wait("j")

@@ -11,9 +11,10 @@ from spotproof.errors import NotIdentical, SpecError
 
 if TYPE_CHECKING:
     from spotproof.launch import TrainingService
+    from spotproof.launch.preflight import Check
     from spotproof.spec import JobSpec
 
-__all__ = ["launch"]
+__all__ = ["launch", "refuse_failed"]
 
 REHEARSAL_PROFILE = "rehearsal"
 """The profile with which --rehearse runs a job, if the file has it."""
@@ -55,13 +56,13 @@ def launch(
     Everything that can be known beforehand is checked first: rules of the service, role, image, buckets, data, other
     jobs' checkpoints, the program's own. What fails keeps the job from being launched: exit 2, nothing was uploaded.
 
-    One with a deadline, max_cost_usd or several instance_types is a run of several jobs: see `spotproof supervise`.
+    A job with a deadline, max_cost_usd or several instance_types is supervised, as a run of several jobs: see
+    `spotproof supervise`.
     """
-    from spotproof.cli.checks import check_as_json, refuse_failed, show_dry_run, show_found
     from spotproof.cli.console import print_json, print_line
     from spotproof.cli.launched import note_launched
     from spotproof.cli.locate import open_service
-    from spotproof.cli.supervise import begin_run, goal_of, is_supervised, supervise_run
+    from spotproof.cli.supervise import begin_run, check_run, goal_of, run_name, supervise_run
     from spotproof.cli.uploads import read_inputs, upload_inputs
     from spotproof.launch import build_request, unique_job_name, with_uploaded_inputs
     from spotproof.launch.preflight import check_job
@@ -73,31 +74,33 @@ def launch(
     spec = read_job_spec(job, profile=profile, overrides=overrides or (), inputs=inputs or ())
     rehearsal = _read_rehearsal(job, profile, overrides, inputs, rehearsal_overrides) if is_rehearsed else None
     now = datetime.now(timezone.utc)
-    goal = goal_of(spec, now, prices=prices) if is_supervised(spec) else None
-    name = unique_job_name(spec.name, now)
+    goal = goal_of(spec, now, prices=prices)
+    name = run_name(spec, now) if goal.needs_supervision else unique_job_name(spec.name, now)
     service = open_service(endpoint=endpoint, is_aws=not is_local, state_dir=state_dir, region=spec.region)
+    if goal.needs_supervision:
+        check_run(spec, goal, service, now)
     found = read_inputs(spec)
     request = build_request(
         with_uploaded_inputs(spec, {channel: files.digest for channel, files in found.items()}), job_name=name
     )
     checks = check_job(spec, service.look(spec, found, now=now))
     if is_dry_run:
-        show_dry_run(checks, request, as_json)
+        _show_dry_run(checks, request, as_json)
     else:
-        show_found(checks, is_local=service.is_local)
-    refuse_failed(checks, str(job), is_strict=is_strict)
+        # What the local platform does not have need not be told at every launch.
+        told = ("warning", "error") if service.is_local else ("warning", "error", "unknown")
+        _show_checks([check for check in checks if check.outcome in told], is_result=False)
+    refuse_failed(job, checks, is_strict=is_strict)
     if rehearsal is not None:
         _rehearse(rehearsal, reclaim, as_json)
     if is_dry_run:
         return
-    if goal is not None:
-        now = datetime.now(timezone.utc)  # a rehearsal takes its time
-        goal = goal_of(spec, now, prices=prices)
-        supervise_run(service, begin_run(service, spec, goal, now, files=found), as_json=as_json)
-        return
     if service.is_local:
         _make_buckets(service, spec)
     upload_inputs(service, request, found)
+    if goal.needs_supervision:
+        supervise_run(service, begin_run(spec.output_path, request, goal, now), as_json=as_json)
+        return
     arn = service.submit(request)
     note_launched(name, is_spot=spec.use_spot_instances)
     _verify_spot(service, name, is_asked=spec.use_spot_instances)
@@ -105,17 +108,30 @@ def launch(
         _wait_and_report(service, name, as_json)
     elif as_json:
         print_json(
-            {
-                "job_name": name,
-                "arn": arn,
-                "endpoint": service.endpoint,
-                "checks": [check_as_json(check) for check in checks],
-            }
+            {"job_name": name, "arn": arn, "endpoint": service.endpoint, "checks": [_as_json(c) for c in checks]}
         )
     else:
         flag = "" if service.is_local else " --aws"
         print_line(f"Submitted {name} to {service.endpoint}")
         print_line(f"Follow it: spotproof watch {name}{flag}, or spotproof logs {name} --follow{flag}")
+
+
+def refuse_failed(job: Path, checks: "list[Check]", *, is_strict: bool) -> None:
+    """Return if no check failed.
+
+    Raises:
+        SpecError: Names what did.
+    """
+    from spotproof.launch.preflight import failed
+
+    refused = failed(checks, is_strict=is_strict)
+    if refused:
+        subjects = ", ".join(dict.fromkeys(check.subject for check in refused))
+        raise SpecError(
+            f"{job} is not launched.",
+            why=f"{len(refused)} of {len(checks)} checks failed: {subjects}. Nothing was uploaded or started.",
+            do="Correct what they name; `spotproof launch --dry-run` checks again.",
+        )
 
 
 def _verify_spot(service: "TrainingService", name: str, *, is_asked: bool) -> None:
@@ -175,6 +191,40 @@ def _rehearse(spec: "JobSpec", reclaim: str | None, as_json: bool) -> None:
             why="Each began anew, so that it ended alike says nothing of a resume.",
             do="Reclaim later (--reclaim), or save earlier; without SpotCheckpoint it never would.",
         )
+
+
+def _show_dry_run(checks: "list[Check]", request: dict[str, object], as_json: bool) -> None:
+    from spotproof.cli.console import print_json, print_line
+
+    if as_json:
+        print_json({"checks": [_as_json(check) for check in checks], "request": request})
+        return
+    _show_checks(checks, is_result=True)
+    print_line("CreateTrainingJob:")
+    print_json(request)
+
+
+def _as_json(check: "Check") -> dict[str, str]:
+    return {"subject": check.subject, "outcome": check.outcome, "text": check.text, "do": check.do}
+
+
+_STYLES = {"ok": "green", "warning": "yellow", "error": "bold red", "unknown": "dim"}
+_SHOWN = {"ok": "ok", "warning": "warning", "error": "error", "unknown": "not seen"}
+
+
+def _show_checks(checks: "list[Check]", *, is_result: bool) -> None:
+    from rich.text import Text
+
+    from spotproof.cli.console import print_table
+
+    rows = []
+    for check in checks:
+        text = Text(check.text, style="dim" if check.outcome == "unknown" else "")
+        if check.do:
+            text.append(f"\n→ {check.do}")
+        rows.append((check.subject, Text(_SHOWN[check.outcome], style=_STYLES[check.outcome]), text))
+    if rows:
+        print_table(("check", "", "what was found"), rows, stderr=not is_result)
 
 
 def _make_buckets(service: "TrainingService", spec: "JobSpec") -> None:

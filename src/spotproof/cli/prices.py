@@ -12,9 +12,9 @@ from spotproof.errors import SpecError
 from spotproof.userdir import user_folder
 
 if TYPE_CHECKING:
-    from spotproof.plan import Prices
+    from spotproof.plan import Price, Prices
 
-__all__ = ["app", "default_file", "read_prices"]
+__all__ = ["app", "default_file", "highest_price", "read_prices"]
 
 app = typer.Typer(help="What instances cost, from AWS's Price List.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -112,6 +112,21 @@ def read_prices(path: Path | None, region: str | None = None) -> "Prices | None"
         reason = getattr(error, "strerror", None) or error
         raise SpecError(f"--prices {path} can't be read ({reason}).", do="Give the path of a text file.") from error
     return parse_prices(text, str(path))
+
+
+def highest_price(prices: "Prices | None", instance_type: str) -> "Price | None":
+    """Return what an instance costs at most, None where the file does not have it.
+
+    AWS publishes no price of managed spot: where the file has none, it is that on demand, which spot stays below.
+    """
+    import dataclasses
+
+    if prices is None or not prices.has(instance_type):
+        return None
+    price = prices.of(instance_type)
+    if price.spot_usd_per_hour is None:
+        return dataclasses.replace(price, spot_usd_per_hour=price.on_demand_usd_per_hour)
+    return price
 
 
 def _region_in_use() -> str:

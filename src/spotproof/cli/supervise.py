@@ -15,15 +15,12 @@ from spotproof.errors import LaunchError, SpecError
 from spotproof.userdir import user_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from spotproof.cli.watch import WatchScreen
-    from spotproof.launch import LocalFiles, TrainingService
+    from spotproof.launch import TrainingService
     from spotproof.spec import JobSpec
     from spotproof.storage import Storage
     from spotproof.supervise import End, Goal, RunRecord
 
-__all__ = ["begin_run", "goal_of", "is_supervised", "supervise", "supervise_run"]
+__all__ = ["begin_run", "check_run", "goal_of", "run_name", "supervise", "supervise_run"]
 
 _MAX_RUN_NAME = 58
 """Five characters of a job's 63 are for its number."""
@@ -85,10 +82,11 @@ def supervise(
         service = open_service(endpoint=endpoint, is_aws=not is_local, state_dir=state_dir)
         supervise_run(service, _find_run(target), as_json=as_json)
         return
-    from spotproof.cli.checks import refuse_failed, show_found
-    from spotproof.cli.uploads import read_inputs
+    from spotproof.cli.launch import refuse_failed
+    from spotproof.cli.uploads import read_inputs, upload_inputs
+    from spotproof.launch import build_request, with_uploaded_inputs
     from spotproof.launch.preflight import check_job
-    from spotproof.spec import read_job_spec
+    from spotproof.spec import read_job_spec, split_s3_uri
     from spotproof.spec.deadline import parse_deadline
 
     spec = read_job_spec(Path(target))
@@ -99,22 +97,22 @@ def supervise(
     }
     spec = spec.model_copy(update={name: value for name, value in asked.items() if value is not None})
     goal = goal_of(spec, now, prices=prices, work=work, policy=policy)
-    if goal.deadline_at is None and goal.max_cost_usd is None and len(goal.machines) == 1:
+    if not goal.needs_supervision:
         raise SpecError(
             "There is neither a deadline nor a budget to keep to, nor a second instance type.",
             do="Give --deadline 36h or --max-cost 50; without any, `spotproof launch` does it.",
         )
     service = open_service(endpoint=endpoint, is_aws=not is_local, state_dir=state_dir, region=spec.region)
-    files = read_inputs(spec)
-    checks = check_job(spec, service.look(spec, files, now=now))
-    show_found(checks, is_local=service.is_local)
-    refuse_failed(checks, target, is_strict=False)
-    supervise_run(service, begin_run(service, spec, goal, now, files=files), as_json=as_json)
-
-
-def is_supervised(spec: "JobSpec") -> bool:
-    """Return whether *spec* asks for what one job can't keep to: a deadline, a budget, or a choice of machines."""
-    return spec.deadline is not None or spec.max_cost_usd is not None or len(spec.instance_types) > 1
+    check_run(spec, goal, service, now)
+    found = read_inputs(spec)
+    refuse_failed(Path(target), check_job(spec, service.look(spec, found, now=now)), is_strict=False)
+    staged = with_uploaded_inputs(spec, {channel: files.digest for channel, files in found.items()})
+    request = build_request(staged, job_name=run_name(spec, now))
+    if service.is_local:
+        for uri in {spec.output_path, spec.checkpoint_s3_uri or spec.output_path}:
+            service.make_bucket(split_s3_uri(uri)[0])
+    upload_inputs(service, request, found)
+    supervise_run(service, begin_run(spec.output_path, request, goal, now), as_json=as_json)
 
 
 def goal_of(
@@ -130,14 +128,14 @@ def goal_of(
     Raises:
         SpecError: An option can't be read.
     """
-    from spotproof.cli.prices import read_prices
+    from spotproof.cli.prices import highest_price, read_prices
     from spotproof.durations import parse_duration
     from spotproof.supervise import Goal, Machine
 
     known = read_prices(prices, spec.region)
     machines = []
     for kind in spec.instance_types or (spec.instance_type,):
-        price = known.of(kind) if known is not None and known.has(kind) else None
+        price = highest_price(known, kind)
         machines.append(
             Machine(
                 instance_type=kind,
@@ -159,20 +157,20 @@ def goal_of(
     )
 
 
-def begin_run(
-    service: "TrainingService", spec: "JobSpec", goal: "Goal", now: datetime, *, files: "Mapping[str, LocalFiles]"
-) -> _Run:
-    """Upload *files*, the job's local inputs, and write the run's record; nothing of it is submitted yet.
+def run_name(spec: "JobSpec", now: datetime) -> str:
+    """Return the name of a run that begins *now*; its jobs' names begin with it."""
+    from spotproof.launch import unique_job_name
+
+    return unique_job_name(spec.name[: _MAX_RUN_NAME - 20].rstrip("-"), now)
+
+
+def check_run(spec: "JobSpec", goal: "Goal", service: "TrainingService", now: datetime) -> None:
+    """Return if the goal can be kept, as far as that is known, before anything is uploaded.
 
     Raises:
-        SpecError: The goal can't be kept, or the job lacks what going on needs.
-        LaunchError: The service refused.
+        SpecError: It can't, or the job lacks what going on needs.
     """
-    from spotproof.cli.uploads import upload_inputs
-    from spotproof.launch import build_request, unique_job_name, with_uploaded_inputs
-    from spotproof.spec import split_s3_uri
-    from spotproof.storage import open_storage
-    from spotproof.supervise import RunRecord, check_goal, times_of, write_record
+    from spotproof.supervise import check_goal, times_of
 
     check_goal(goal, now=now, times=times_of(service))
     if spec.checkpoint_s3_uri is None:
@@ -181,17 +179,18 @@ def begin_run(
             why="Each job of the run goes on from what the one before has left there.",
             do=f"Write checkpoint_s3_uri: {spec.output_path.rstrip('/')}/checkpoints/.",
         )
-    run = unique_job_name(spec.name[: _MAX_RUN_NAME - 20].rstrip("-"), now)
-    staged = with_uploaded_inputs(spec, {channel: content.digest for channel, content in files.items()})
-    if service.is_local:
-        for uri in {spec.output_path, spec.checkpoint_s3_uri}:
-            service.make_bucket(split_s3_uri(uri)[0])
-    upload_inputs(service, build_request(staged, job_name=run), files)
-    place = _place_of(spec.output_path, run)
-    record = RunRecord(run=run, created_at=now, spec=staged, goal=goal)
-    write_record(open_storage(place), record)
+
+
+def begin_run(output_path: str, request: dict[str, Any], goal: "Goal", now: datetime) -> _Run:
+    """Write the run's record; nothing of it is submitted yet. *request* bears the run's name."""
+    from spotproof.storage import open_storage
+    from spotproof.supervise import RunRecord, write_record
+
+    run = request["TrainingJobName"]
+    place = _place_of(output_path, run)
+    write_record(open_storage(place), RunRecord(run=run, created_at=now, request=request, goal=goal))
     _note_run(run, place)
-    return _Run(record=record, place=place)
+    return _Run(record=RunRecord(run=run, created_at=now, request=request, goal=goal), place=place)
 
 
 def _place_of(output_path: str, run: str) -> str:
@@ -244,6 +243,7 @@ def supervise_run(service: "TrainingService", run: _Run, *, as_json: bool) -> No
         LaunchError: It did not complete.
     """
     from spotproof.cli.console import print_line
+    from spotproof.cli.run_teller import RunTeller, goal_words
     from spotproof.cli.watch import WatchScreen
     from spotproof.storage import open_storage
     from spotproof.supervise import Supervisor
@@ -254,8 +254,8 @@ def supervise_run(service: "TrainingService", run: _Run, *, as_json: bool) -> No
     try:
         with WatchScreen(as_json=as_json) as screen:
             screen.say(f"Run {run.record.run}, recorded in {folder}")
-            screen.say(_goal_words(run.record))
-            told = _Teller(run.record, screen)
+            screen.say(goal_words(run.record))
+            told = RunTeller(run.record, screen)
             end = Supervisor(service, run.record, storage, open_storage, on_told=told).run()
     except KeyboardInterrupt:
         if not as_json:
@@ -266,94 +266,6 @@ def supervise_run(service: "TrainingService", run: _Run, *, as_json: bool) -> No
             )
         raise
     _check_end(run.record, end, told.spent_usd)
-
-
-def _goal_words(record: "RunRecord") -> str:
-    goal = record.goal
-    parts: list[str] = []
-    if goal.deadline_at is not None:
-        parts.append(f"to be done by {goal.deadline_at.astimezone():%Y-%m-%d %H:%M:%S %Z}, {goal.policy}")
-    if goal.max_cost_usd is not None:
-        parts.append(f"for at most {goal.max_cost_usd:.2f} USD")
-    kinds = ", ".join(machine.instance_type for machine in goal.machines)
-    return "; ".join([*parts, f"on {kinds}"])
-
-
-class _Teller:
-    """Shows what the supervisor tells."""
-
-    def __init__(self, record: "RunRecord", screen: "WatchScreen") -> None:
-        self._record, self._screen = record, screen
-        self._was_assumed: bool | None = None
-        self.spent_usd: float | None = None
-
-    def __call__(self, event: Any) -> None:
-        from spotproof.supervise import Away, Looked
-
-        if isinstance(event, Away):
-            self._screen.note(f"{event.why} The run's job goes on; trying again.")
-        elif isinstance(event, Looked):
-            self._look(event)
-        else:
-            self._decision(event)
-
-    def _look(self, event: Any) -> None:
-        from spotproof.plan import Price
-        from spotproof.report.figures import format_seconds
-        from spotproof.supervise import build_view
-
-        self.spent_usd = event.spent_usd
-        measured = event.measured
-        if self._record.goal.deadline_at is not None and measured.is_assumed != self._was_assumed:
-            self._was_assumed = measured.is_assumed
-            left = format_seconds(round(measured.left_seconds))
-            if measured.is_assumed:
-                self._screen.say(
-                    f"The pace is not known yet: {left} of work are taken to be left, the most there may be."
-                )
-            else:
-                self._screen.say(
-                    f"Measured: {measured.seconds_per_step:.3g} s a step, so {left} of work are left; "
-                    f"a start takes {format_seconds(round(measured.start_seconds))}."
-                )
-        kind = str((event.look.description.get("ResourceConfig") or {}).get("InstanceType", ""))
-        machine = next((each for each in self._record.goal.machines if each.instance_type == kind), None)
-        price = None
-        if machine is not None and (machine.spot_usd_per_hour or machine.on_demand_usd_per_hour):
-            price = Price(
-                on_demand_usd_per_hour=machine.on_demand_usd_per_hour,
-                spot_usd_per_hour=machine.spot_usd_per_hour,
-                source="the run's record",
-            )
-        self._screen.show([build_view(event.look, price=price, asked_spot=None)])
-
-    def _decision(self, event: Any) -> None:
-        from spotproof.supervise import Stop, Submit
-
-        action = event.action
-        if isinstance(action, Submit):
-            machine = self._record.goal.machines[action.machine].instance_type
-            what = (
-                f"{event.job_name}: submitted {'on spot' if action.is_spot else 'on demand'}, {machine}: {action.why}"
-            )
-            kind, reason = "submit", action.why
-        elif isinstance(action, Stop):
-            what, kind, reason = f"{event.job_name}: stopped: {_REASONS[action.reason]}", "stop", action.reason
-        else:
-            what, kind, reason = f"The run is over: {action.outcome}", "end", action.outcome
-        self._screen.say(f"{event.at.astimezone():%H:%M:%S}  {what}")
-        fields = {"decision": kind, "job_name": event.job_name, "reason": reason}
-        if isinstance(action, Submit):
-            fields["is_spot"] = action.is_spot
-        self._screen.write_json({"at": event.at.isoformat(), "run": self._record.run, **fields})
-
-
-_REASONS = {
-    "deadline": "one more start on spot that came to nothing would break the deadline",
-    "pace": "the pace to the deadline asks for other capacity",
-    "capacity": "there is no capacity of this instance type",
-    "budget": "the budget is used up, but for what it takes to save and leave",
-}
 
 
 def _check_end(record: "RunRecord", end: "End", spent_usd: float | None) -> None:

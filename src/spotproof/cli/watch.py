@@ -79,6 +79,7 @@ def _watch(
     screen: "WatchScreen",
 ) -> "list[JobView]":
     """Look at all jobs until all have ended; return their last views."""
+    from spotproof.cli.prices import highest_price
     from spotproof.launch import ServiceUnreachable
     from spotproof.supervise import build_view
 
@@ -91,8 +92,7 @@ def _watch(
                     continue
                 look = watcher.look(datetime.now(timezone.utc))
                 kind = str((look.description.get("ResourceConfig") or {}).get("InstanceType", ""))
-                price = prices.of(kind) if prices is not None and prices.has(kind) else None
-                views[name] = build_view(look, price=price, asked_spot=asked[name])
+                views[name] = build_view(look, price=highest_price(prices, kind), asked_spot=asked[name])
                 screen.show(list(views.values()))
             pause = service.poll_seconds
         except ServiceUnreachable as error:

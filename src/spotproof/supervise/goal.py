@@ -36,6 +36,11 @@ class Goal:
     work_seconds: float = 86400.0
     """What undisturbed training may take at most: reckoned with until its pace is measured."""
 
+    @property
+    def needs_supervision(self) -> bool:
+        """Whether one job alone can't keep it."""
+        return self.deadline_at is not None or self.max_cost_usd is not None or len(self.machines) > 1
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Times:

@@ -10,12 +10,12 @@ name, one succeeds.
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 from spotproof.errors import SpecError
-from spotproof.spec import JobSpec, parse_job_spec
 from spotproof.storage import Storage
 from spotproof.supervise.decide import StopReason
 from spotproof.supervise.goal import Goal, goal_from_json, goal_to_json
@@ -35,7 +35,6 @@ RECORD_FOLDER: Final = "supervision"
 _RECORD: Final = "run.json"
 _STOP_REGEX: Final = re.compile(r"stop-(\d{4,9})\.json")
 _FORMAT: Final = 1
-_IN_GOAL: Final = {"deadline", "max_cost_usd", "instance_types"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,8 +44,8 @@ class RunRecord:
     run: str
     """The beginning of its jobs' names."""
     created_at: datetime
-    spec: JobSpec
-    """With inputs in S3."""
+    request: Mapping[str, Any]
+    """CreateTrainingJob's, of a job on spot, with inputs in S3; each job of the run changes name and machines."""
     goal: Goal
 
 
@@ -73,7 +72,7 @@ def write_record(storage: Storage, record: RunRecord) -> None:
         "run": record.run,
         "created_at": record.created_at.isoformat(),
         "goal": goal_to_json(record.goal),
-        "spec": record.spec.model_dump(mode="json", exclude_none=True, exclude=_IN_GOAL),
+        "request": dict(record.request),
     }
     storage.create(_RECORD, [json.dumps(document, indent=1).encode()])
 
@@ -92,7 +91,7 @@ def read_record(storage: Storage) -> RunRecord:
         return RunRecord(
             run=str(document["run"]),
             created_at=datetime.fromisoformat(document["created_at"]),
-            spec=parse_job_spec(document["spec"]),
+            request=dict(document["request"]),
             goal=goal_from_json(document["goal"]),
         )
     except FileNotFoundError:

@@ -12,8 +12,7 @@ from datetime import datetime, timezone
 from typing import Any, Final
 
 from spotproof.errors import LaunchError, SpotError
-from spotproof.launch import ServiceUnreachable, TrainingService, build_request
-from spotproof.spec import JobSpec
+from spotproof.launch import ServiceUnreachable, TrainingService
 from spotproof.storage import Storage, StorageUnavailable
 from spotproof.supervise.decide import Action, End, Keep, Stop, Submit, decide
 from spotproof.supervise.goal import AWS_TIMES, LOCAL_TIMES, Times
@@ -21,7 +20,7 @@ from spotproof.supervise.look import JobWatcher, Look
 from spotproof.supervise.measure import Measured, RunJob, build_state, measure
 from spotproof.supervise.record import RunRecord, job_name, job_number, read_stops, write_stop
 
-__all__ = ["Away", "Decided", "Looked", "Supervisor", "spec_of_job", "times_of"]
+__all__ = ["Away", "Decided", "Looked", "Supervisor", "request_of_job", "times_of"]
 
 _LONGEST_PAUSE_SECONDS: Final = 60.0
 _MAX_JOBS: Final = 9999
@@ -62,20 +61,21 @@ def times_of(service: TrainingService) -> Times:
     return LOCAL_TIMES if service.is_local else AWS_TIMES
 
 
-def spec_of_job(record: RunRecord, action: Submit) -> JobSpec:
-    """Return the job that *action* creates: the run's own, on other machines."""
-    machine = record.goal.machines[action.machine]
-    kind = machine.instance_type
-    changes: dict[str, Any] = {
-        "instance_type": kind,
-        "instance_types": (kind,),
-        "use_spot_instances": action.is_spot,
+def request_of_job(record: RunRecord, action: Submit, name: str) -> dict[str, Any]:
+    """Return the request that *action* makes: the run's own, under another name and on other machines."""
+    kind = record.goal.machines[action.machine].instance_type
+    stopping = dict(record.request["StoppingCondition"])
+    if action.is_spot:
+        stopping.setdefault("MaxWaitTimeInSeconds", stopping["MaxRuntimeInSeconds"])
+    else:
+        stopping.pop("MaxWaitTimeInSeconds", None)  # the service refuses it on demand
+    return {
+        **record.request,
+        "TrainingJobName": name,
+        "ResourceConfig": {**record.request["ResourceConfig"], "InstanceType": kind},
+        "StoppingCondition": stopping,
+        "EnableManagedSpotTraining": action.is_spot,
     }
-    if not action.is_spot:
-        changes["max_wait"] = None
-    elif record.spec.max_wait is None:
-        changes["max_wait"] = record.spec.max_run
-    return record.spec.model_copy(update=changes)
 
 
 class Supervisor:
@@ -183,7 +183,7 @@ class Supervisor:
     def _submit(self, number: int, action: Submit, now: datetime) -> None:
         name = job_name(self._record.run, number)
         try:
-            self._service.submit(build_request(spec_of_job(self._record, action), job_name=name))
+            self._service.submit(request_of_job(self._record, action, name))
         except ServiceUnreachable:
             raise
         except LaunchError:

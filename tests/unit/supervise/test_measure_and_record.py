@@ -22,7 +22,7 @@ from spotproof.supervise import (
     write_record,
 )
 from spotproof.supervise.record import job_name, job_number, read_stops, write_stop
-from spotproof.supervise.supervisor import spec_of_job
+from spotproof.supervise.supervisor import request_of_job
 
 GOAL = Goal(
     machines=(
@@ -139,16 +139,19 @@ SPEC = {
 def test_a_record_gives_back_the_same_jobs(tmp_path):
     """The requests of a supervisor that reads the record are those of the one that wrote it; it is written once."""
     storage = LocalStorage(tmp_path)
-    record = RunRecord(run="job-1", created_at=ZERO, spec=parse_job_spec(SPEC), goal=GOAL)
+    request = build_request(parse_job_spec(SPEC), job_name="job-1")
+    record = RunRecord(run="job-1", created_at=ZERO, request=request, goal=GOAL)
     write_record(storage, record)
     read = read_record(storage)
 
     assert (read.run, read.created_at, read.goal) == (record.run, ZERO, GOAL)
     for action in (Submit(True, 1, ""), Submit(False, 0, "")):
-        requests = [build_request(spec_of_job(each, action), job_name="job-1-0001") for each in (record, read)]
+        requests = [request_of_job(each, action, "job-1-0001") for each in (record, read)]
         assert requests[0] == requests[1]
         assert requests[1]["EnableManagedSpotTraining"] is action.is_spot
         assert requests[1]["ResourceConfig"]["InstanceType"] == GOAL.machines[action.machine].instance_type
+        assert requests[1]["TrainingJobName"] == "job-1-0001"
+        assert requests[1]["HyperParameters"] == request["HyperParameters"]
         assert ("MaxWaitTimeInSeconds" in requests[1]["StoppingCondition"]) is action.is_spot
     with pytest.raises(FileExistsError):
         write_record(storage, record)
