@@ -62,7 +62,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """A shell beside a running server."""
     shell = Shell(tmp_path_factory.mktemp("serve"))
     (shell.folder / "data.txt").write_text("data")
-    (shell.folder / "job.yaml").write_text(JOB.format(source=COUNTER).replace("steps: 40", "steps: 4000"))
+    (shell.folder / "job.yaml").write_text(JOB.format(source=COUNTER).replace("steps: 40", "steps: 9000"))
     image = f"counter:latest={COUNTER}:python -m spotproof.container train.py"
     with shell.start("serve", "--port", "0", "--image", image) as server:
         assert server.stdout is not None

@@ -1,5 +1,6 @@
 """A server that kills itself at a write of its store, forked from a process that has imported everything."""
 
+import http.client
 import json
 import multiprocessing
 import os
@@ -106,9 +107,9 @@ class MortalServer:
                 continue
             try:
                 return self._ask(operation, body), has_died
-            except (ConnectionError, urllib.error.URLError, TimeoutError) as error:
-                if isinstance(error, urllib.error.HTTPError):
-                    raise
+            except urllib.error.HTTPError:
+                raise
+            except (OSError, http.client.HTTPException):  # no connection, or one that ended within the answer
                 self._bury()
                 has_died = True
         raise AssertionError(f"no server answered {operation}")
