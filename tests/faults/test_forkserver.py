@@ -108,3 +108,21 @@ def test_trees_from_many_threads(open_tree):
     assert sorted(number for number, _ in trees) == list(range(16))
     assert all(tree.exit_code == number for number, tree in trees)
     assert len({tree.pid for _, tree in trees}) == 16
+
+
+def test_what_is_left_is_removed_once_its_holders_are_gone(registry, tmp_path, monkeypatch):
+    """A busy machine buries the killed late: a control group that still holds one of them can't be removed before."""
+    left = tmp_path / "left"
+    left.touch()
+    registry.add(2**22, "tree", [str(left)])
+    dying = ["tree", "tree", "tree"]
+
+    def end_marked(what=""):
+        assert left.exists(), "removed while somebody held it"
+        return [dying.pop()] if dying else []
+
+    monkeypatch.setattr(registry, "end_marked", end_marked)
+    registry.end_leftovers()
+
+    assert not dying
+    assert not left.exists()

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -49,7 +48,6 @@ DEFAULT_CAPACITY: Final = max(8, os.cpu_count() or 1)
 """Hosts. Jobs mostly wait for one another on a small machine, but a handful of hosts a job should fit anywhere."""
 
 _CREDENTIALS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-_DYING_PATIENCE_SECONDS: Final = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -166,10 +164,6 @@ class LocalSageMaker:
         self._registry = registry = Registry(self.state_dir / "processes", owner_id(self.state_dir))
         for what in registry.end_leftovers():
             _log.warning("ended %s, left by a server that was killed", what)
-        # What they have written is uploaded below, so nothing of them may write any more.
-        deadline = time.monotonic() + _DYING_PATIENCE_SECONDS
-        while registry.end_marked() and time.monotonic() < deadline:
-            time.sleep(0.02)
         self.engine = find_engine(self._engine_choice)
         if self.engine is not None:
             for name in end_leftovers(self.engine, registry.owner):

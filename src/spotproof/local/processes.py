@@ -32,6 +32,7 @@ ENV_MARK: Final = "SPOTPROOF_LOCAL_HOST"
 
 _READY_TIMEOUT_SECONDS: Final = 60.0
 _LEFTOVER_PATIENCE_SECONDS: Final = 3.0
+_DYING_PATIENCE_SECONDS: Final = 10.0
 _READ_BYTES: Final = 1 << 16
 _log = logging.getLogger(__name__)
 
@@ -87,7 +88,10 @@ class Registry:
         (self._folder / f"{pid}.json").unlink(missing_ok=True)
 
     def end_leftovers(self) -> list[str]:
-        """End what an earlier, killed server left; return what it was. Only for a server that owns the directory."""
+        """End what an earlier, killed server left, and return once it is gone: what it was.
+
+        Only for a server that owns the directory.
+        """
         ended: list[str] = []
         leaves: list[str] = []
         for path in self._folder.glob("*.json"):
@@ -107,6 +111,11 @@ class Registry:
             leaves += record.get("leaves", ())
             path.unlink(missing_ok=True)
         ended += self.end_marked()
+        # A busy machine takes its time to bury them. Until then they may write what is to be uploaded, and hold what is
+        # to be removed.
+        deadline = time.monotonic() + _DYING_PATIENCE_SECONDS
+        while self.end_marked() and time.monotonic() < deadline:
+            time.sleep(0.02)
         remove_leaves(leaves)
         return ended
 
