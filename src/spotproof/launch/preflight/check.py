@@ -24,18 +24,22 @@ class Check:
 
 
 def ok(subject: str, text: str) -> Check:
+    """It is as it should be."""
     return Check(subject, "ok", text)
 
 
 def warning(subject: str, text: str, do: str) -> Check:
+    """It may go wrong, or is not meant; *do* says what helps."""
     return Check(subject, "warning", text, do)
 
 
 def error(subject: str, text: str, do: str) -> Check:
+    """The job could not run so; *do* says what helps."""
     return Check(subject, "error", text, do)
 
 
 def unknown(subject: str, reason: str) -> Check:
+    """It could not be looked at, for that reason."""
     return Check(subject, "unknown", reason)
 
 
