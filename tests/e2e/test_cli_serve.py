@@ -52,7 +52,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """A shell beside a running server."""
     shell = Shell(tmp_path_factory.mktemp("serve"))
     (shell.folder / "data.txt").write_text("data")
-    (shell.folder / "job.yaml").write_text(JOB.format(source=COUNTER).replace("steps: 40", "steps: 400"))
+    (shell.folder / "job.yaml").write_text(JOB.format(source=COUNTER).replace("steps: 40", "steps: 4000"))
     image = f"counter:latest={COUNTER}:python -m spotproof.container train.py"
     with shell.start("serve", "--port", "0", "--image", image) as server:
         assert server.stdout is not None
@@ -131,7 +131,7 @@ def test_a_job_is_watched_and_left(shell: Shell) -> None:
         process.stdout.read()
         assert process.wait(timeout=30) == 130
     assert (view["job_name"], view["phase"], view["is_spot"]) == (job, "Training", True)
-    assert view["total_steps"] == 400
+    assert view["total_steps"] == 4000
     assert view["spent_usd"] is None
 
     rows = shell.json("list", "--status", "inprogress", "--name-contains", job.upper(), "--since", "1h")
@@ -150,7 +150,7 @@ def test_a_job_is_watched_and_left(shell: Shell) -> None:
 
 def test_a_deadline_makes_it_a_run(shell: Shell) -> None:
     """launch supervises a job with a deadline: it says what it does, and a finished run is found again by its name."""
-    text = (shell.folder / "job.yaml").read_text().replace("steps: 400", "steps: 60").replace("/run/", "/deadline/")
+    text = (shell.folder / "job.yaml").read_text().replace("steps: 4000", "steps: 60").replace("/run/", "/deadline/")
     (shell.folder / "deadline.yaml").write_text(text.replace("max_run: 600", "max_run: 60") + "deadline: 300s\n")
 
     begun = shell.run("launch", "deadline.yaml", "--local", "--json")
