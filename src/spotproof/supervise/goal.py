@@ -115,12 +115,12 @@ def _check_budget(goal: Goal, max_cost_usd: float) -> None:
     for machine in goal.machines:
         unknown = []
         if goal.policy != "on-demand" and machine.spot_usd_per_hour is None:
-            unknown.append("spot")
+            unknown.append("on spot")
         if goal.deadline_at is not None and machine.on_demand_usd_per_hour is None:
-            unknown.append("on-demand")
+            unknown.append("on demand")
         if unknown:
             raise SpecError(
-                f"The {' and the '.join(unknown)} price of {machine.instance_type} is not known.",
+                f"The price of {machine.instance_type} {' and '.join(unknown)} is not known.",
                 why="A budget can't be kept without it, and prices are never made up.",
                 do="Give --prices FILE (see docs/plan.md), or no budget.",
             )
