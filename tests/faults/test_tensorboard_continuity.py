@@ -76,7 +76,12 @@ def test_one_curve_over_three_kills(zygote, undisturbed, tmp_path, every):
     assert any(name.startswith("superseded.") for name in killed.names)
 
 
-@pytest.mark.parametrize("damage", ["gone", "older", "torn", "scrambled end"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "damage", ["gone", "torn", pytest.param("older", marks=SLOW), pytest.param("scrambled end", marks=SLOW)]
+)
 def test_files_that_came_back_damaged_leave_no_hole(zygote, undisturbed, tmp_path, damage):
     """A mirror that was behind, or lost the files altogether: the checkpoint has what is missing."""
     assert zygote.train(tmp_path, SCENARIO, kill={"point": "training_step", "step": 14}) == -9
