@@ -76,7 +76,12 @@ def test_one_curve_over_three_kills(zygote, undisturbed, tmp_path, every):
     assert any(name.startswith("superseded.") for name in killed.names)
 
 
-@pytest.mark.parametrize("damage", ["gone", "older", "torn", "scrambled end"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "damage", ["gone", "torn", pytest.param("older", marks=SLOW), pytest.param("scrambled end", marks=SLOW)]
+)
 def test_files_that_came_back_damaged_leave_no_hole(zygote, undisturbed, tmp_path, damage):
     """A mirror that was behind, or lost the files altogether: the checkpoint has what is missing."""
     assert zygote.train(tmp_path, SCENARIO, kill={"point": "training_step", "step": 14}) == -9
@@ -139,8 +144,15 @@ def kill_when_seen(folder, place):
 
 
 def test_a_folder_that_is_mirrored_out_and_never_back(zygote, undisturbed, tmp_path):
+<<<<<<< HEAD
     """As TensorBoardOutputConfig's: each attempt begins with an empty folder, and in S3 what was there stays. The
     second attempt is gone before a checkpoint tells of its file."""
+=======
+    """As TensorBoardOutputConfig's: each attempt begins with an empty folder, and in S3 what was there stays.
+
+    The second attempt is gone before a checkpoint tells of its file.
+    """
+>>>>>>> account
     outside, scenario = tmp_path / "outside", {**SCENARIO, "words": False}
     for point, step in [("training_step", 8), ("training_step", 8), ("validation_step", 25), (None, 0)]:
         kill = {"point": point, "step": step} if point else None

@@ -47,6 +47,10 @@ def report(
 
     if metric is not None and html is None and image is None:
         raise SpecError(f"--metric {metric} is of no use.", why="It says what is drawn.", do="Add --html or --image.")
+    if image is not None:
+        from spotproof.report import check_image_name
+
+        check_image_name(image)
     service = open_service(endpoint=endpoint, is_aws=is_aws, state_dir=state_dir)
     descriptions = _descriptions(service, jobs, with_chain=chain)
     logs = {each["TrainingJobName"]: _log_of(service, each["TrainingJobName"]) for each in descriptions}

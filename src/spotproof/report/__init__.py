@@ -13,7 +13,7 @@ from spotproof.report.event_files import copy_event_files, has_event_files, read
 from spotproof.report.faults import FaultCount, FaultSummary
 from spotproof.report.loss import Curve, Mark, Piece, Point, Reach, choose_metric, curve_of, metric_points
 from spotproof.report.page import build_page
-from spotproof.report.picture import write_image
+from spotproof.report.picture import check_image_name, write_image
 from spotproof.report.read import read_events, read_progress
 from spotproof.report.render import render_chain, render_summary
 from spotproof.report.savings import aws_savings_percent, net_savings_percent
@@ -40,6 +40,7 @@ __all__ = [
     "build_page",
     "chain_of",
     "chain_to_json",
+    "check_image_name",
     "choose_metric",
     "copy_event_files",
     "curve_of",

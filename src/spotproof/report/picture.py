@@ -12,7 +12,7 @@ from spotproof.report.loss import Curve
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "colours_of", "draw_curve", "labels_of", "write_image"]
+__all__ = ["COLOURS", "check_image_name", "colours_of", "draw_curve", "labels_of", "write_image"]
 
 COLOURS: Final = ("#4c78a8", "#e8833a", "#54a24b", "#b279a2", "#9d755d", "#e45756", "#72b7b2", "#79706e")
 """Of the jobs of a chain, of the attempts of a single job; the first again after the last."""
@@ -39,16 +39,25 @@ def write_image(curve: Curve, path: Path) -> None:
     Raises:
         SpecError: The name ends in no known form, the folder can't be written to, or matplotlib is not installed.
     """
-    if path.suffix.lower() not in _SUFFIXES:
-        raise SpecError(
-            f"--image {path}: {path.suffix or 'a name without an end'} is no form of a picture.",
-            do=f"Let the name end in {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}.",
-        )
+    check_image_name(path)
     figure = draw_curve(curve)
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:
         raise SpecError(f"--image {path} can't be written ({error.strerror}).", do="Name another file.") from error
+
+
+def check_image_name(path: Path) -> None:
+    """Refuse a name whose end says no known form.
+
+    Raises:
+        SpecError: It names those that are known.
+    """
+    if path.suffix.lower() not in _SUFFIXES:
+        raise SpecError(
+            f"--image {path}: {path.suffix or 'a name without an end'} is no form of a picture.",
+            do=f"Let the name end in {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}.",
+        )
 
 
 def draw_curve(curve: Curve) -> "Figure":
