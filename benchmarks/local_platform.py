@@ -2,11 +2,12 @@
 
     python benchmarks/local_platform.py [--quick] [--json FILE] [--jobs 500] [--gigabytes 5] [--dir FOLDER]
 
-One server in a process of its own, with its S3 server. First a job at a time, on an idle server: from the call of
-CreateTrainingJob to the first instruction of the job's program, whose image is a folder that is there already. Then
-eight client processes create the jobs, each as fast as it is answered, while another process lists and describes; the
-jobs run a program that ends at once. Then the same number again, to see what ended jobs leave in the server's memory.
-Last, checkpoint-like traffic to S3: objects of 64 MB are put, read and deleted.
+``spotproof serve``, with its S3 server. First a job at a time, on an idle server: from the call of CreateTrainingJob to
+the first instruction of the job's program, whose image is a folder that is there already. Then eight client processes
+create the jobs, each as fast as it is answered, while another process lists and describes; the jobs run a program that
+ends at once. A third request, which asks the server for nothing, shows what of an answer's time is the way to it and
+back: clients, server and jobs share the machine's cores. Then the same number again, to see what ended jobs leave in
+the server's memory. Last, checkpoint-like traffic to S3: objects of 64 MB are put, read and deleted.
 
 Requests are written by hand, because what a client library computes is not the server's. There is no rival: SDK local
 mode answers no list and no describe of several jobs, and needs Docker; it takes about 13 s from ``fit`` to the end of
@@ -33,18 +34,7 @@ from spotproof.storage._s3 import S3Storage
 
 NUM_CLIENTS = 8
 OBJECT_BYTES = 64 * 2**20
-SERVER = """
-import signal, sys, threading
-from pathlib import Path
-from spotproof.local import Image, LocalSageMaker
-state, folder = Path(sys.argv[1]), Path(sys.argv[2])
-images = {"quick": Image(folder, ["true"]), "clock": Image(folder, ["date", "+%s.%N"])}
-ended = threading.Event()
-signal.signal(signal.SIGTERM, lambda *_: ended.set())
-with LocalSageMaker(state, images=images):
-    print("READY", flush=True)
-    ended.wait()
-"""
+NOTHING = "GET /health"
 
 
 class Server:
@@ -53,10 +43,11 @@ class Server:
     def __init__(self, folder: Path) -> None:
         (folder / "image").mkdir()
         self.state = folder / "state"
-        command = [sys.executable, "-c", SERVER, str(self.state), str(folder / "image")]
+        images = [f"--image=quick={folder}/image:true", f"--image=clock={folder}/image:date +%s.%N"]
+        command = [sys.executable, "-m", "spotproof", "serve", "--port=0", f"--state-dir={self.state}", *images]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "READY\n"
+        assert self._process.stdout.readline().startswith("Local SageMaker ready")
         known = json.loads((self.state / "server.json").read_text())
         self.url, self.environment = known["url"], known["environment"]
         records = [json.loads(path.read_text()) for path in (self.state / "processes").glob("*.json")]
@@ -126,7 +117,7 @@ def create(url: str, names: list[str], results: Any) -> None:
 
 def watch(url: str, first: str, ended: Any, results: Any) -> None:
     """List and describe until told to end; report the seconds of each call."""
-    seconds: dict[str, list[float]] = {"ListTrainingJobs": [], "DescribeTrainingJob": []}
+    seconds: dict[str, list[float]] = {"ListTrainingJobs": [], "DescribeTrainingJob": [], NOTHING: []}
     bodies: dict[str, dict[str, Any]] = {
         "ListTrainingJobs": {"MaxResults": 100, "SortOrder": "Descending"},
         "DescribeTrainingJob": {"TrainingJobName": first},
@@ -140,6 +131,10 @@ def watch(url: str, first: str, ended: Any, results: Any) -> None:
                 bodies["DescribeTrainingJob"] = {
                     "TrainingJobName": answer["TrainingJobSummaries"][0]["TrainingJobName"]
                 }
+        began = time.perf_counter()
+        with urllib.request.urlopen(f"{url}/health", timeout=120) as answer_of_nothing:
+            answer_of_nothing.read()
+        seconds[NOTHING].append(time.perf_counter() - began)
         time.sleep(0.01)
     results.put(seconds)
 

@@ -17,7 +17,9 @@ def s3_server(tmp_path_factory):
     from spotproof.local.s3server import S3Server
 
     folder = tmp_path_factory.mktemp("s3")
-    server = S3Server(folder / "s3", Registry(folder / "processes", "tests"), read_or_make_keys(folder))
+    registry = Registry(folder / "processes", "tests")
+    server = S3Server(folder / "s3", registry, read_or_make_keys(folder))
     server.open()
     yield server
     server.close()
+    registry.close()

@@ -54,6 +54,12 @@ IGNORE_SUFFIX: Final = ".sagemaker-ignore"
 UPLOADING_SUFFIX: Final = ".sagemaker-uploading"
 UPLOADED_SUFFIX: Final = ".sagemaker-uploaded"
 
+EVENT_FILE_WORD: Final = "tfevents"
+"""In the name of each of TensorBoard's event files; by it TensorBoard knows them."""
+SUPERSEDED_PREFIX: Final = "superseded."
+"""Begins the name of a file beside them, of the same form, with what an interruption made void. TensorBoard passes it
+over; a report draws it faint."""
+
 STOP_GRACE_SECONDS: Final = 120
 """Between SIGTERM and SIGKILL when a job is stopped. A spot reclaim promises nothing.
 Source: StoppingCondition in the API model."""

@@ -26,6 +26,7 @@ __all__ = [
     "CheckpointRejected",
     "Event",
     "IntervalTuned",
+    "LoggerOpened",
     "NoticeReceived",
     "PhaseEntered",
     "Progress",
@@ -33,6 +34,7 @@ __all__ = [
     "SaveFailed",
     "SavePostponed",
     "SaveStalled",
+    "StepsPlanned",
     "Warned",
     "event_file",
     "parse_events",
@@ -95,6 +97,15 @@ class Progress(Event):
     kind: ClassVar[str] = "progress"
     step: int
     epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepsPlanned(Event):
+    """How long the training is, where it says so beforehand. It may still end earlier."""
+
+    kind: ClassVar[str] = "steps_planned"
+    total_steps: int
+    """The optimizer step after which it is done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +203,17 @@ class IntervalTuned(Event):
     """Share of the time that stalls and slowed steps may take."""
     reason: str
     """The same for people, in one sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggerOpened(Event):
+    """A logger writes to a folder: who looks at the curves finds them there."""
+
+    kind: ClassVar[str] = "logger_opened"
+    logger: str
+    """Its class."""
+    folder: str
+    """As the training process sees it, or ``s3://…``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,16 @@ from typing import Any
 import pytest
 from counter_job import COUNTER, JOB, SOURCE
 
+INSTANCE = next(line.split()[1] for line in JOB.splitlines() if line.startswith("instance_type"))
+
+
+PRICES = """\
+date: 2026-11-20
+source: hand
+prices:
+  INSTANCE: {on_demand: 0.25}
+""".replace("INSTANCE", INSTANCE)
+
 
 class Shell:
     """A shell with a state folder of its own and no AWS settings."""
@@ -52,7 +62,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """A shell beside a running server."""
     shell = Shell(tmp_path_factory.mktemp("serve"))
     (shell.folder / "data.txt").write_text("data")
-    (shell.folder / "job.yaml").write_text(JOB.format(source=COUNTER).replace("steps: 40", "steps: 400"))
+    (shell.folder / "job.yaml").write_text(JOB.format(source=COUNTER).replace("steps: 40", "steps: 9000"))
     image = f"counter:latest={COUNTER}:python -m spotproof.container train.py"
     with shell.start("serve", "--port", "0", "--image", image) as server:
         assert server.stdout is not None
@@ -100,7 +110,18 @@ def test_a_job_from_launch_to_report(shell: Shell) -> None:
     assert summary["status"] == "Stopped"
     assert [attempt["outcome"] for attempt in summary["attempts"]] == ["reclaimed", "stopped"]
     assert summary["attempts"][1]["resumed_from_step"] > 0
-    assert "reclaimed" in shell.run("report", job).stdout
+    (shell.folder / "prices.yaml").write_text(PRICES)
+    paid = shell.run("report", job, "--prices", "prices.yaml", "--html", "page.html")
+    assert paid.returncode == 0, paid.stderr
+    assert "reclaimed" in paid.stdout
+    assert "at 0.25 USD/h" in paid.stdout
+    assert "No curve: no loss is in the log" in (shell.folder / "page.html").read_text()
+    unseen = shell.run("tensorboard", job, "--print")
+    assert unseen.returncode == 2
+    assert f"There are no TensorBoard files of {job}" in unseen.stderr
+    assert "s3://counter-bucket/run/checkpoints/ (beside its checkpoints) holds none" in unseen.stderr.replace(
+        "\n", " "
+    )
     place = "s3://counter-bucket/run/checkpoints"
     assert shell.json("checkpoints", "verify", place)[0]["is_verified"] is True
 
@@ -118,9 +139,59 @@ def wait_until_log(shell: Shell, job: str, text: str) -> None:
         process.stdout.read()
 
 
+def test_a_job_is_watched_and_left(shell: Shell) -> None:
+    """watch gives a line for what changes; Ctrl-C leaves the job alone; its log goes on behind any line; list finds
+    it; stop waits and says which step is safe."""
+    text = (shell.folder / "job.yaml").read_text().replace("/run/", "/watched/")
+    (shell.folder / "watched.yaml").write_text(text)
+    job = shell.json("launch", "watched.yaml", "--local")["job_name"]
+    with shell.start("watch", job, "--json") as process:
+        assert process.stdout is not None
+        view = next(json.loads(line) for line in process.stdout if json.loads(line)["step"])
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.wait(timeout=30) == 130
+    assert (view["job_name"], view["phase"], view["is_spot"]) == (job, "Training", True)
+    assert view["total_steps"] == 400
+    assert view["spent_usd"] is None
+
+    rows = shell.json("list", "--status", "inprogress", "--name-contains", job.upper(), "--since", "1h")
+    assert [row["TrainingJobName"] for row in rows] == [job]
+    assert rows[0]["step"] >= view["step"]
+    stopped = shell.json("stop", job, "--wait")
+    assert stopped["status"] == "Stopped"
+    assert stopped["checkpoint_step"] >= rows[0]["step"] // 5 * 5  # it saves each fifth
+
+    lines = [json.loads(line) for line in shell.run("logs", job, "--json").stdout.splitlines()]
+    behind = shell.run("logs", job, "--json", "--after", lines[4]["token"]).stdout.splitlines()
+    assert [json.loads(line) for line in behind] == lines[5:]
+    assert len(shell.run("logs", job, "--tail", "3").stdout.splitlines()) == 3
+    assert shell.run("logs", job, "--host", "algo-2").stdout == ""
+
+
+def test_a_deadline_makes_it_a_run(shell: Shell) -> None:
+    """launch supervises a job with a deadline: it says what it does, and a finished run is found again by its name."""
+    text = (shell.folder / "job.yaml").read_text().replace("steps: 400", "steps: 60").replace("/run/", "/deadline/")
+    (shell.folder / "deadline.yaml").write_text(text.replace("max_run: 600", "max_run: 60") + "deadline: 300s\n")
+
+    begun = shell.run("launch", "deadline.yaml", "--local", "--json")
+
+    assert begun.returncode == 0, begun.stderr
+    lines = [json.loads(line) for line in begun.stdout.splitlines()]
+    decisions = [(line["decision"], line["reason"]) for line in lines if "decision" in line]
+    assert decisions == [("submit", "there is time to wait for spot"), ("end", "completed")]
+    assert [line["status"] for line in lines if "status" in line][-1] == "Completed"
+    again = shell.run("supervise", lines[0]["run"], "--local")
+    assert again.returncode == 0, again.stderr
+    assert "completed" in again.stdout
+    other = shell.run("supervise", lines[0]["run"], "--local", "--deadline", "3h")
+    assert other.returncode == 2
+    assert "stands in its record" in other.stderr
+
+
 def test_unknown_job(shell: Shell) -> None:
     """A job that is not there is said so, by every command that names one: exit 3, or 6 for reclaim."""
-    for command in (["logs"], ["stop"], ["report"]):
+    for command in (["logs"], ["stop"], ["report"], ["watch"]):
         result = shell.run(*command, "no-such-job")
         assert result.returncode == 3
         assert "'no-such-job'" in result.stderr

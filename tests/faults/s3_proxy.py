@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 REFUSALS = {
     "slow down": (503, b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"),
+    "denied": (403, b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"),
     "error": (500, b"<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>"),
 }
 
@@ -20,9 +21,9 @@ REFUSALS = {
 class S3Proxy:
     """Listens on loopback. Its *fault* is asked for each request and returns what to do with it, or None.
 
-    Faults: ``"slow down"`` (503), ``"error"`` (500), ``"reset"`` (before the server sees it), ``"lost answer"`` (after
-    the server has done it), ``"cut"`` (the connection ends in the middle of the answer), ``"hang"`` (until
-    :attr:`hanging` is set), and a number of seconds to wait.
+    Faults: ``"slow down"`` (503), ``"error"`` (500), ``"denied"`` (403), ``"reset"`` (before the server sees it),
+    ``"lost answer"`` (after the server has done it), ``"cut"`` (the connection ends in the middle of the answer),
+    ``"hang"`` (until :attr:`hanging` is set), and a number of seconds to wait.
     """
 
     def __init__(self, server_url):

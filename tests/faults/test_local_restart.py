@@ -17,7 +17,8 @@ from botocore.config import Config
 from local_rig import PATIENCE_SECONDS, PREAMBLE, ROLE, processes_with, statuses
 
 from spotproof.errors import EngineError
-from spotproof.local import LocalSageMaker, processes
+from spotproof.local import LocalSageMaker
+from spotproof.local.forkserver import ForkServer
 from spotproof.local.processes import owner_id
 
 # A server as `spotproof serve` runs it. A file HOLD/<verb>-<job> keeps that job in front of that verb of its attempt,
@@ -407,19 +408,18 @@ def test_max_wait_counts_while_the_server_is_away(tmp_path, s3_server):
 def test_a_kill_that_comes_with_the_first_line_is_not_lost(tmp_path):
     """A server that closes at the very moment it makes a host waits for nobody."""
     config = {"mode": "plain", "command": ["sleep", "600"], "cwd": str(tmp_path), "environment": {}}
-    report_read, report_write = os.pipe()
-    command = [sys.executable, "-I", "-S", processes.__file__.replace("processes.py", "_supervisor.py")]
-    supervisor = subprocess.Popen([*command, str(report_write)], stdin=subprocess.PIPE, pass_fds=(report_write,))
-    os.close(report_write)
+    control, output, report = os.pipe(), os.pipe(), os.pipe()
+    forks = ForkServer()
     try:
-        supervisor.stdin.write(json.dumps(config).encode() + b"\nK")
-        supervisor.stdin.flush()
-        assert supervisor.wait(PATIENCE_SECONDS) == 0
+        forks.fork(control[0], output[1], report[1])
+        os.close(report[1])
+        os.write(control[1], json.dumps(config).encode() + b"\nK")
+        with open(report[0]) as lines:
+            assert lines.read().splitlines()[-2:] == ["exit 137", "gone 0"]
     finally:
-        supervisor.kill()
-        supervisor.wait()
-        supervisor.stdin.close()
-        os.close(report_read)
+        for fd in (*control, *output):
+            os.close(fd)
+        forks.close()
 
 
 def test_a_start_that_fails_changes_nothing(tmp_path, s3_server, monkeypatch):

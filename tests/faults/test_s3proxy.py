@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import threading
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +13,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
 
-from spotproof.local.http import open_server
+from spotproof.local.http_server import HttpServer
 from spotproof.local.s3proxy import Disturbance, S3Proxy
 from spotproof.local.s3server import S3Server
 
@@ -28,19 +27,16 @@ class Door:
     def __init__(self, server: S3Server) -> None:
         self.coming: list[Disturbance] = []
         self.seen: list[tuple[str, str]] = []
-        self._http = open_server(0, S3Proxy(server.url, self._disturb))
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
+        self._http = HttpServer(0, S3Proxy(server.url, self._disturb))
+        self.url = f"http://127.0.0.1:{self._http.port}"
+        self._http.start()
 
     def _disturb(self, method: str, path: str) -> Disturbance | None:
         self.seen.append((method, path))
         return self.coming.pop(0) if self.coming else None
 
     def close(self) -> None:
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
+        self._http.close()
 
 
 @pytest.fixture
@@ -175,13 +171,10 @@ def test_a_client_that_leaves_in_an_upload_leaves_no_object(s3: Any, door: Door)
 
 def test_no_server_behind_it(s3_server: S3Server) -> None:
     """The words of S3 for a server that is not there, which clients repeat."""
-    lonely = open_server(0, S3Proxy("http://127.0.0.1:9"))
-    thread = threading.Thread(target=lonely.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
+    lonely = HttpServer(0, S3Proxy("http://127.0.0.1:9"))
+    lonely.start()
     try:
         with pytest.raises(ClientError, match="ServiceUnavailable"):
-            client(f"http://127.0.0.1:{lonely.server_port}", s3_server).list_buckets()
+            client(f"http://127.0.0.1:{lonely.port}", s3_server).list_buckets()
     finally:
-        lonely.shutdown()
-        thread.join()
-        lonely.server_close()
+        lonely.close()

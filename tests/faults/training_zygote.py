@@ -97,6 +97,14 @@ class Model(pl.LightningModule):
             batch, other = batch["a"], batch["b"]
             self.log("other", other["x"].mean() if other is not None else torch.zeros(()), on_epoch=True, batch_size=4)
         kill_if("training_step", self.global_step)
+        if self.global_step == self.scenario.get("waits_at"):
+            wait_for_go()
+        if self.scenario.get("words"):
+            # At a step of the user's own, and of kinds that TensorBoard's reader does not purge.
+            board = self.logger.experiment
+            board.add_scalar("own count", self.global_step, self.current_epoch)
+            board.add_text("words", f"step {self.global_step}", self.global_step)
+            board.add_scalars("pair", {"a": loss_so_far(self), "b": 1.0}, self.global_step)
         logits = self.net(batch["x"])
         loss = nn.functional.cross_entropy(logits, batch["y"])
         self.accuracy(logits, batch["y"])
@@ -146,6 +154,7 @@ class Model(pl.LightningModule):
 
 
 _kill = {}
+_wait_in = {}
 _trainer_pid = 0
 
 
@@ -163,6 +172,19 @@ def kill_if(point, step):
         os.kill(_trainer_pid, signum)
         while hangs:  # what would never come back by itself
             time.sleep(0.01)
+
+
+def loss_so_far(model):
+    """Return something that depends on the steps before."""
+    return float(model.counted)
+
+
+def wait_for_go():
+    """Stand still until the test says so."""
+    folder = Path(_wait_in["folder"])
+    (folder / "waits").touch()
+    while not (folder / "go").exists():
+        time.sleep(0.01)
 
 
 class Ledger(pl.Callback):
@@ -258,6 +280,7 @@ def train(request):
     tempfile.tempdir = None  # asked for before the fork
     scenario, folder = request["scenario"], Path(request["folder"])
     (folder / "pid").write_text(str(os.getpid()))
+    _wait_in["folder"] = str(folder)
     if request.get("kill"):
         _kill.update(request["kill"], folder=str(folder))
     if "loop" in scenario:
@@ -298,7 +321,8 @@ def train(request):
 
         private.restore_run_state = lambda trainer, state: None
     train_loader, val_loader = loaders(scenario)
-    logger = TensorBoardLogger(folder / "logs", name="run") if scenario.get("tensorboard") else False
+    logs = request.get("logs") or folder / "logs"
+    logger = TensorBoardLogger(logs, name="run") if scenario.get("tensorboard") else False
     callbacks = [Ledger(), *extra_callbacks(scenario, folder)]
     if request.get("mutate") != "no_callback":
         callbacks = [Killer(spot, settle=request.get("settle", True)), *callbacks, spot, *faults]

@@ -58,9 +58,9 @@ class JobMachine(RuleBasedStateMachine):
         self.num_server_ends = self.num_failures = 0
         self.state = JobState(rules, self.now)
         self.live = set()  # attempts with processes
+        self.with_files = set()  # attempts whose command has run, and whose hosts' files are not lost
         self.owed = []  # (event, attempt) that the platform owes for actions
         self.deadline_of_terminate = None
-        self.discarded = set()
         self.uploaded = set()
         self.obey(self.state.start())
 
@@ -75,15 +75,21 @@ class JobMachine(RuleBasedStateMachine):
                     assert not self.live, "two attempts live"
                     self.live.add(attempt)
                     self.owed.append((ev.Prepared, attempt))
+                case ev.Start():
+                    assert attempt in self.live
+                    self.with_files.add(attempt)
                 case ev.Kill():
                     assert attempt in self.live
+                    if not action.keep_files:
+                        self.with_files.discard(attempt)
                     self.owed.append((ev.HostsGone, attempt))
                 case ev.Upload():
                     assert attempt in self.live
+                    assert attempt in self.with_files, "an upload without files"
                     self.owed.append((ev.Uploaded, attempt))
                 case ev.Discard():
                     self.live.discard(attempt)
-                    self.discarded.add(attempt)
+                    self.with_files.discard(attempt)
 
     def pay(self, index):
         kind, attempt = self.owed.pop(index)
@@ -170,13 +176,14 @@ class JobMachine(RuleBasedStateMachine):
         self.num_server_ends += 1
         lost_at = max(self.state.created_at, self.now - silent)
         self.live.clear()  # all processes are dead
+        if not has_files:
+            self.with_files.clear()
         self.owed.clear()
         self.now += away
         actions = self.state.handle(ev.ServerLost(self.now, lost_at, has_files))
         uploads = [action for action in actions if isinstance(action, ev.Upload)]
         if uploads:
             assert was_kept
-            assert has_files
             assert self.state.secondary == "Uploading"
             self.live.add(attempt)
         self.obey(actions)

@@ -52,6 +52,12 @@ def refuse_if_read_only(storage: Storage) -> None:
         log.debug("%s can't be written to yet: %s", storage.url, err)  # the first save says it
 
 
+def _job() -> dict[str, Any]:
+    """Return which job this is, where a platform says so: whoever finds the checkpoints can tell whose they are."""
+    name = os.environ.get(ENV_JOB_NAME)
+    return {"job": name} if name else {}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Start:
     """What an attempt begins with."""
@@ -100,7 +106,7 @@ class Start:
                 AttemptStarted(
                     attempt=attempt,
                     run_id=run_id,
-                    config={**self.config, **more_config},
+                    config={**self.config, **more_config, **_job()},
                     versions={
                         "python": platform.python_version(),
                         "torch": torch.__version__,

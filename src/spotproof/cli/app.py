@@ -5,7 +5,26 @@ from typing import Annotated
 import typer
 
 from spotproof._version import __version__
-from spotproof.cli import checkpoints, clients, jobs, launch, logs, plan, platform, rehearse, report, traces
+from spotproof.cli import (
+    checkpoints,
+    clients,
+    image,
+    init,
+    jobs,
+    launch,
+    logs,
+    plan,
+    platform,
+    prices,
+    rehearse,
+    report,
+    schema,
+    supervise,
+    tensorboard,
+    traces,
+    uploads,
+    watch,
+)
 
 __all__ = ["app"]
 
@@ -36,6 +55,7 @@ def _options(
 
 
 app.command()(rehearse.demo)
+app.command()(init.init)
 app.command()(rehearse.rehearse)
 app.command()(plan.plan)
 app.command()(traces.traces)
@@ -46,8 +66,15 @@ app.command("env", context_settings={"ignore_unknown_options": True, "allow_inte
 )
 app.command()(platform.faults)
 app.command()(launch.launch)
+app.command()(uploads.upload)
+app.command()(schema.schema)
+app.command()(supervise.supervise)
 app.command("list")(jobs.list_jobs)
+app.command()(watch.watch)
 app.command()(logs.logs)
 app.command()(jobs.stop)
 app.command()(report.report)
+app.command()(tensorboard.tensorboard)
+app.add_typer(prices.app, name="prices")
 app.add_typer(checkpoints.app, name="checkpoints")
+app.add_typer(image.app, name="image")

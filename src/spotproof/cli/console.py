@@ -41,7 +41,9 @@ def _plain(value: Any) -> str:
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
+def print_table(
+    headings: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = (), stderr: bool = False
+) -> None:
     """Print a table; the columns named in *right* are flushed right. A cell may be a rich text."""
     from rich import box
     from rich.table import Table
@@ -52,7 +54,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]], *, right
         table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
-    open_console().print(table)
+    open_console(stderr=stderr).print(table)
 
 
 def show_error(error: Exception) -> None:

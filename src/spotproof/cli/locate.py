@@ -58,9 +58,15 @@ def use_local_server(state_dir: Path | None = None) -> bool:
 
 
 def open_service(
-    *, endpoint: str | None = None, is_aws: bool = False, state_dir: Path | None = None
+    *,
+    endpoint: str | None = None,
+    is_aws: bool = False,
+    state_dir: Path | None = None,
+    region: str | None = None,
 ) -> "TrainingService":
     """Return the service: *endpoint*, else AWS if asked for, else what the environment names, else the local server.
+
+    *region* is the job's own, which beats the environment's.
 
     Raises:
         EngineError: No local server runs, and AWS was not asked for.
@@ -72,7 +78,9 @@ def open_service(
         os.environ.update(server.environment)  # its S3 and keys belong to it
     from spotproof.launch import TrainingService
 
-    service = TrainingService(endpoint=endpoint)
+    service = TrainingService(endpoint=endpoint, region=region)
+    if region is not None:
+        os.environ.update({"AWS_REGION": region, "AWS_DEFAULT_REGION": region})  # the storage finds its buckets there
     if not service.is_local:
         os.environ.update(service.credentials())  # the storage reads no AWS profile
     return service
@@ -89,7 +97,7 @@ def require_local_server(state_dir: Path | None = None) -> None:
             "No local SageMaker is running.",
             why=f"Neither AWS_ENDPOINT_URL_SAGEMAKER is set nor does a server run on "
             f"{state_dir or default_state_dir()}.",
-            do="Start one with `spotproof serve`, or add --aws to speak to AWS.",
+            do="Start one with `spotproof serve`, or speak to AWS: --aws (in launch and upload: no --local).",
         )
 
 

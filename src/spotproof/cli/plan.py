@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spotproof.cli.options import JobFile, Overrides, Profile
 from spotproof.errors import SpecError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _GIVEN = "Default: measured, else assumed."
 
 
 def plan(
-    job: Annotated[Path, typer.Argument(help="The job's YAML file.", metavar="JOB.YAML")],
+    job: JobFile,
     work: Annotated[str, typer.Option(help="Undisturbed training time, as 20h, or steps, as 12000steps.")],
     deadline: Annotated[str, typer.Option(help="From the submission, as 36h.")],
     traces: Annotated[
@@ -29,7 +30,9 @@ def plan(
     is_fitted: Annotated[
         bool, typer.Option("--fitted", help="Draw up- and down-times like the trace's, for a short record.")
     ] = False,
-    prices: Annotated[Path | None, typer.Option(help="File of prices, dated: see docs/plan.md.")] = None,
+    prices: Annotated[
+        Path | None, typer.Option(help="File of prices. Default: what `prices update` wrote.", metavar="FILE")
+    ] = None,
     spot_price: Annotated[float | None, typer.Option(help="USD per hour of one instance.")] = None,
     on_demand_price: Annotated[float | None, typer.Option(help="USD per hour of one instance.")] = None,
     measured: Annotated[
@@ -47,6 +50,8 @@ def plan(
     confidence: Annotated[float, typer.Option(help="The least P(deadline) that is acceptable.")] = 0.99,
     jobs: Annotated[int, typer.Option(help="Simulated start times.", min=1, max=10_000_000)] = 10_000,
     seed: Annotated[int, typer.Option(help="Of everything that is random.", min=0)] = 0,
+    profile: Profile = None,
+    overrides: Overrides = None,
     html: Annotated[Path | None, typer.Option(help="Also write a page to look at, without a network.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
@@ -54,7 +59,7 @@ def plan(
     from spotproof.cli.console import open_console, print_json
     from spotproof.spec import read_job_spec
 
-    spec = read_job_spec(job)
+    spec = read_job_spec(job, profile=profile, overrides=overrides or ())
     durations = {
         "stall_seconds": _seconds(stall, "--stall"),
         "commit_seconds": _seconds(commit, "--commit"),
@@ -62,13 +67,16 @@ def plan(
         "platform_seconds": _seconds(platform, "--platform"),
         "warm_up_seconds": _seconds(warm_up, "--warm-up"),
     }
-    from spotproof.plan import Question, build_page, costs_of, make_plan, parse_prices, render_plan, to_json
+    from spotproof.cli.prices import read_prices
+    from spotproof.plan import Question, build_page, costs_of, make_plan, render_plan, to_json
 
     costs = costs_of(_read_measured(measured, is_aws, spec), durations)
-    known = parse_prices(_read(prices, "--prices"), str(prices)) if prices is not None else None
+    known = read_prices(prices)
     has_own = bool(traces) and all("@price=" in text or "@type=" in text for text in traces or [])
     is_known = on_demand_price is not None and (spot_price is not None or has_own)
-    found_price = known.of(spec.instance_type) if known is not None and not is_known else None
+    # A file that was not named need not have the type.
+    is_lacking = prices is None and known is not None and not known.has(spec.instance_type)
+    found_price = known.of(spec.instance_type) if known is not None and not (is_known or is_lacking) else None
     spot, on_demand = _prices_of(found_price, spot_price, on_demand_price)
     if traces and (uptime or downtime):
         raise SpecError(

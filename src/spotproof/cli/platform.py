@@ -1,5 +1,6 @@
 """``serve``, ``reclaim`` and ``faults``: the local SageMaker as a server of its own."""
 
+import gc
 import signal
 import threading
 from collections.abc import Sequence
@@ -65,12 +66,16 @@ def serve(
         int | None,
         typer.Option(help="Hosts that jobs share; further jobs wait. Default: 8, or the cores if more.", min=1),
     ] = None,
+    engine: Annotated[
+        str, typer.Option(help="What runs images that are not mapped: docker, podman, auto for one that answers, none.")
+    ] = "auto",
     as_json: Json = False,
 ) -> None:
     """Run a local SageMaker until Ctrl-C."""
     from spotproof.cli.clients import find_environment, print_exports
     from spotproof.cli.console import open_console, print_json, print_line
     from spotproof.cli.locate import default_state_dir
+    from spotproof.engine import parse_engine
     from spotproof.local import DEFAULT_CAPACITY, LocalSageMaker
     from spotproof.local.clients import port_of
     from spotproof.rehearsal import only_aws_settings
@@ -96,13 +101,19 @@ def serve(
         host_memory=host_memory,
         host_cpus=host_cpus,
         capacity=capacity or DEFAULT_CAPACITY,
+        engine=parse_engine(engine),
     )
     with only_aws_settings({}), platform:
+        # A full collection holds up every request, and would look through all that has been imported each time.
+        gc.freeze()
         if as_json:
             environment = platform.environment()
-            print_json({"url": platform.url, "s3_url": platform.s3_url, "environment": environment})
+            runner = platform.engine and {"kind": platform.engine.kind, "version": platform.engine.version}
+            print_json({"url": platform.url, "s3_url": platform.s3_url, "environment": environment, "engine": runner})
         else:
             print_line(f"Local SageMaker ready at {platform.url} (state in {folder})")
+            if platform.engine is not None:
+                print_line(f"Images that {platform.engine} has are run as they are", stderr=True)
             hints = open_console(stderr=True)
             if hints.is_terminal:
                 options = ("" if port in (None, 0) else f" --port {port}") + (

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spotproof.cli.options import Inputs, JobFile, Json, Overrides, Profile
 from spotproof.errors import SpecError
 
 if TYPE_CHECKING:
     from spotproof.report import Summary
     from spotproof.spec import JobSpec
 
-__all__ = ["demo", "rehearse"]
+__all__ = ["DEFAULT_RECLAIM", "demo", "rehearse", "run_rehearsal", "show_summary"]
 
 DEMO_JOB = Path("examples/cifar10/digits.yaml")
 DEMO_RECLAIM = "step:100,step:250"
@@ -27,7 +28,6 @@ DEFAULT_RECLAIM = "step:20,step:50"
 _FOLDER_PREFIX = "spotproof-rehearsal-"
 """Followed by the process id of its owner."""
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Hosts = Annotated[str, typer.Option(help="How hosts are isolated: auto, namespace or plain.")]
 Reclaim = Annotated[str, typer.Option(help="Interruption schedule, for example step:120,step:300 or every:60s.")]
 Compare = Annotated[bool, typer.Option(help="Also run undisturbed, and compare the models bit for bit.")]
@@ -54,11 +54,11 @@ def demo(
             why=f"It is part of Spotproof's source, and {Path.cwd()} is not inside a checkout of it.",
             do="Change into the checkout, or rehearse your own job: `spotproof rehearse job.yaml`.",
         )
-    _run(read_job_spec(job), reclaim, compare, hosts, state_dir, as_json, allow_unfired=False)
+    run_rehearsal(read_job_spec(job), reclaim, compare, hosts, state_dir, as_json, allow_unfired=False)
 
 
 def rehearse(
-    job: Annotated[Path, typer.Argument(help="The job's YAML file.", metavar="JOB.YAML")],
+    job: JobFile,
     reclaim: Annotated[
         str | None,
         typer.Option(
@@ -81,12 +81,9 @@ def rehearse(
     ] = None,
     compare: Compare = True,
     hosts: Hosts = "auto",
-    inputs: Annotated[
-        list[str] | None, typer.Option("--input", help="CHANNEL=PATH: local data for a channel. May be repeated.")
-    ] = None,
-    hyperparameters: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE: a hyperparameter for this run. May be repeated.")
-    ] = None,
+    profile: Profile = None,
+    overrides: Overrides = None,
+    inputs: Inputs = None,
     state_dir: StateDir = None,
     allow_unfired: AllowUnfired = False,
     as_json: Json = False,
@@ -99,28 +96,28 @@ def rehearse(
     """
     from spotproof.spec import read_job_spec
 
-    spec = read_job_spec(job, inputs=_pairs(inputs, "--input"), hyperparameters=_pairs(hyperparameters, "--set"))
+    spec = read_job_spec(job, profile=profile, overrides=overrides or (), inputs=inputs or ())
     if seed is not None and not chaos:
         raise SpecError(f"--seed {seed} is of no use.", why="It is the chaos that is drawn.", do="Add --chaos.")
     if chaos and seed is None:
         seed = random.SystemRandom().randrange(10**6)
     if reclaim is None and not chaos:
         reclaim = DEFAULT_RECLAIM
-    trouble = {"sync_faults": sync_faults, "s3_faults": s3_faults}
-    _run(spec, reclaim, compare, hosts, state_dir, as_json, allow_unfired=allow_unfired, chaos_seed=seed, **trouble)
+    run_rehearsal(
+        spec,
+        reclaim,
+        compare,
+        hosts,
+        state_dir,
+        as_json,
+        allow_unfired=allow_unfired,
+        chaos_seed=seed,
+        sync_faults=sync_faults,
+        s3_faults=s3_faults,
+    )
 
 
-def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
-    found = {}
-    for text in texts or []:
-        name, equals, value = text.partition("=")
-        if not name or not equals:
-            raise SpecError(f"{option} {text!r} names no value.", do=f"Write {option} NAME=VALUE.")
-        found[name] = value
-    return found
-
-
-def _run(
+def run_rehearsal(
     spec: "JobSpec",
     reclaim: str | None,
     compare: bool,
@@ -132,17 +129,22 @@ def _run(
     chaos_seed: int | None = None,
     sync_faults: str | None = None,
     s3_faults: str | None = None,
-) -> None:
+    shows_json: bool = True,
+) -> "Summary":
+    """Rehearse *spec*, print the report, judge it, and return it: any way of failing is raised.
+
+    With *as_json* the report is JSON on stdout, and nothing without *shows_json*: the output is another command's then.
+    """
     from spotproof.cli.console import open_console, print_line
     from spotproof.cli.live import LiveView
     from spotproof.cli.platform import parse_hosts
     from spotproof.rehearsal import judge
-    from spotproof.rehearsal import rehearse as run_rehearsal
+    from spotproof.rehearsal import rehearse as rehearse_job
 
     mode = parse_hosts(hosts)
     try:
         with _folder(state_dir) as folder, LiveView(open_console(stderr=as_json)) as view:
-            summary = run_rehearsal(
+            summary = rehearse_job(
                 spec,
                 reclaim=reclaim,
                 compare=compare,
@@ -156,8 +158,10 @@ def _run(
     except KeyboardInterrupt:
         print_line("Interrupted: the job and the local SageMaker were ended.", stderr=True, style="yellow")
         raise
-    show_summary(summary, as_json)
+    if shows_json or not as_json:
+        show_summary(summary, as_json)
     judge(summary, needs_all_reclaims=not allow_unfired)
+    return summary
 
 
 def show_summary(summary: "Summary", as_json: bool) -> None:

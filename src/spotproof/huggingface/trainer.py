@@ -215,7 +215,7 @@ class SpotTrainerMixin:
 
     def _begin(self) -> None:
         self._has_begun = True
-        step = self.spot.begin_restored()
+        step = self.spot.begin_restored(total_steps=self.state.max_steps if self.state.max_steps > 0 else None)
         kind = self.fetches.without_position
         if kind is not None:
             self.spot.warn(

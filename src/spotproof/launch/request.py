@@ -1,20 +1,18 @@
 """JobSpec to CreateTrainingJob: the one place where our words become the wire's. Pure."""
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from spotproof.contract import STEP_METRIC_NAME, STEP_METRIC_REGEX
 from spotproof.errors import SpecError
-from spotproof.spec import JobSpec, hyperparameter_text, split_s3_uri
+from spotproof.spec import Channel, JobSpec, as_folder, hyperparameter_text
 
 __all__ = ["build_request", "input_prefix", "unique_job_name", "with_uploaded_inputs"]
 
 _MAX_NAME = 63
 _MAX_METRICS = 40
-_VOLUME_GB = 30
-"""The SDK's default."""
 
 
 def unique_job_name(base: str, now: datetime) -> str:
@@ -26,19 +24,24 @@ def unique_job_name(base: str, now: datetime) -> str:
     return re.sub(r"-+$", "", base[: _MAX_NAME - len(stamp)]) + stamp
 
 
-def input_prefix(spec: JobSpec, *, job_name: str, channel: str) -> str:
-    """Return where a local input of *channel* is uploaded to: in the output's bucket, under the job's name."""
-    bucket, _ = split_s3_uri(spec.output_path)
-    return f"s3://{bucket}/{job_name}/input/{channel}/"
+def input_prefix(spec: JobSpec, *, channel: str, digest: str) -> str:
+    """Return where a local input with that *digest* of its content is uploaded to.
+
+    What lies there never changes: data that another launch replaced would also be what a running job finds at its next
+    start. And what was uploaded once need not be again.
+    """
+    return f"{as_folder(spec.output_path)}inputs/{channel}/{digest}/"
 
 
-def with_uploaded_inputs(spec: JobSpec, *, job_name: str) -> tuple[JobSpec, dict[str, Path]]:
-    """Return *spec* with S3 places for all inputs, and what must be uploaded for that: S3 prefix to local path."""
-    uploads = {
-        input_prefix(spec, job_name=job_name, channel=channel): path for channel, path in spec.local_inputs.items()
+def with_uploaded_inputs(spec: JobSpec, digests: Mapping[str, str]) -> JobSpec:
+    """Return *spec* with S3 places for its local inputs; *digests* tells the content of each channel."""
+    moved = {
+        channel: spec.inputs[channel].model_copy(
+            update={"s3_uri": input_prefix(spec, channel=channel, digest=digests[channel])}
+        )
+        for channel in spec.local_inputs
     }
-    moved = {channel: input_prefix(spec, job_name=job_name, channel=channel) for channel in spec.local_inputs}
-    return spec.model_copy(update={"inputs": {**spec.inputs, **moved}}), uploads
+    return spec.model_copy(update={"inputs": {**spec.inputs, **moved}})
 
 
 def build_request(spec: JobSpec, *, job_name: str) -> dict[str, Any]:
@@ -46,6 +49,7 @@ def build_request(spec: JobSpec, *, job_name: str) -> dict[str, Any]:
 
     The step metric is added where there is room, so that the service itself can tell how far a job is. A checkpoint
     URI gets a slash at its end: the service takes it as a raw prefix, and ``run-1`` would also restore ``run-10``.
+    Nothing is sent of the debugger and the profiler, which the SDK switches on.
 
     Raises:
         SpecError: An input still lies on this machine; see :func:`with_uploaded_inputs`.
@@ -57,48 +61,119 @@ def build_request(spec: JobSpec, *, job_name: str) -> dict[str, Any]:
         raise SpecError(
             f"Input {channel!r} is the local path {path}.", why="The service reads S3 only.", do="Upload it first."
         )
-    metrics = [{"Name": metric.Name, "Regex": metric.Regex} for metric in spec.metric_definitions]
-    if len(metrics) < _MAX_METRICS and all(metric["Name"] != STEP_METRIC_NAME for metric in metrics):
-        metrics.append({"Name": STEP_METRIC_NAME, "Regex": STEP_METRIC_REGEX})
-    stopping = {"MaxRuntimeInSeconds": spec.max_run}
-    if spec.max_wait is not None:
-        stopping["MaxWaitTimeInSeconds"] = spec.max_wait
     request: dict[str, Any] = {
         "TrainingJobName": job_name,
         "RoleArn": spec.role,
-        "AlgorithmSpecification": {
-            "TrainingImage": spec.image_uri,
-            "TrainingInputMode": "File",
-            "MetricDefinitions": metrics,
-        },
-        "OutputDataConfig": {"S3OutputPath": spec.output_path},
-        "ResourceConfig": {
-            "InstanceType": spec.instance_type,
-            "InstanceCount": spec.instance_count,
-            "VolumeSizeInGB": _VOLUME_GB,
-        },
-        "StoppingCondition": stopping,
+        "AlgorithmSpecification": _algorithm(spec),
+        "OutputDataConfig": _output(spec),
+        "ResourceConfig": _resources(spec),
+        "StoppingCondition": {"MaxRuntimeInSeconds": spec.max_run},
         "EnableManagedSpotTraining": spec.use_spot_instances,
     }
+    if spec.max_wait is not None:
+        request["StoppingCondition"]["MaxWaitTimeInSeconds"] = spec.max_wait
     if spec.inputs:  # an empty list is invalid
-        request["InputDataConfig"] = [_channel(name, uri) for name, uri in spec.inputs.items()]
+        request["InputDataConfig"] = [_channel(name, channel) for name, channel in spec.inputs.items()]
     if spec.hyperparameters:
         request["HyperParameters"] = {key: hyperparameter_text(value) for key, value in spec.hyperparameters.items()}
     if spec.environment:
         request["Environment"] = dict(spec.environment)
     if spec.checkpoint_s3_uri is not None:
-        request["CheckpointConfig"] = {"S3Uri": spec.checkpoint_s3_uri.rstrip("/") + "/"}
+        request["CheckpointConfig"] = {"S3Uri": as_folder(spec.checkpoint_s3_uri)}
         if spec.checkpoint_local_path is not None:
             request["CheckpointConfig"]["LocalPath"] = spec.checkpoint_local_path
+    if spec.tensorboard_output_config is not None:
+        tensorboard = spec.tensorboard_output_config
+        request["TensorBoardOutputConfig"] = {"S3OutputPath": tensorboard.s3_output_path}
+        if tensorboard.container_local_output_path is not None:
+            request["TensorBoardOutputConfig"]["LocalPath"] = tensorboard.container_local_output_path
     if spec.max_retry_attempts is not None:
         request["RetryStrategy"] = {"MaximumRetryAttempts": spec.max_retry_attempts}
-    return request
+    return {**request, **_access(spec)}
 
 
-def _channel(name: str, uri: str) -> dict[str, Any]:
-    return {
-        "ChannelName": name,
-        "DataSource": {
-            "S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
-        },
+def _algorithm(spec: JobSpec) -> dict[str, Any]:
+    metrics = [{"Name": metric.Name, "Regex": metric.Regex} for metric in spec.metric_definitions]
+    if len(metrics) < _MAX_METRICS and all(metric["Name"] != STEP_METRIC_NAME for metric in metrics):
+        metrics.append({"Name": STEP_METRIC_NAME, "Regex": STEP_METRIC_REGEX})
+    algorithm: dict[str, Any] = {
+        "TrainingImage": spec.image_uri,
+        "TrainingInputMode": spec.input_mode,
+        "MetricDefinitions": metrics,
     }
+    if spec.container_entry_point is not None:
+        algorithm["ContainerEntrypoint"] = list(spec.container_entry_point)
+    if spec.container_arguments is not None:
+        algorithm["ContainerArguments"] = list(spec.container_arguments)
+    if spec.enable_sagemaker_metrics is not None:
+        algorithm["EnableSageMakerMetricsTimeSeries"] = spec.enable_sagemaker_metrics
+    return algorithm
+
+
+def _output(spec: JobSpec) -> dict[str, Any]:
+    output = {"S3OutputPath": spec.output_path}
+    if spec.output_kms_key is not None:
+        output["KmsKeyId"] = spec.output_kms_key
+    if spec.disable_output_compression:
+        output["CompressionType"] = "NONE"
+    return output
+
+
+def _resources(spec: JobSpec) -> dict[str, Any]:
+    resources: dict[str, Any] = {
+        "InstanceType": spec.instance_type,
+        "InstanceCount": spec.instance_count,
+        "VolumeSizeInGB": spec.volume_size,
+    }
+    if spec.volume_kms_key is not None:
+        resources["VolumeKmsKeyId"] = spec.volume_kms_key
+    if spec.keep_alive_period_in_seconds is not None:
+        resources["KeepAlivePeriodInSeconds"] = spec.keep_alive_period_in_seconds
+    return resources
+
+
+def _access(spec: JobSpec) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    if spec.subnets:
+        members["VpcConfig"] = {"SecurityGroupIds": list(spec.security_group_ids), "Subnets": list(spec.subnets)}
+    if spec.enable_network_isolation:
+        members["EnableNetworkIsolation"] = True
+    if spec.encrypt_inter_container_traffic:
+        members["EnableInterContainerTrafficEncryption"] = True
+    if spec.tags:
+        members["Tags"] = [{"Key": key, "Value": value} for key, value in spec.tags.items()]
+    return members
+
+
+def _channel(name: str, channel: Channel) -> dict[str, Any]:
+    member: dict[str, Any] = {"ChannelName": name, "DataSource": _source(channel)}
+    optional = {
+        "ContentType": channel.content_type,
+        "CompressionType": channel.compression,
+        "RecordWrapperType": channel.record_wrapping,
+        "InputMode": channel.input_mode,
+    }
+    member.update({key: value for key, value in optional.items() if value is not None})
+    if channel.shuffle_seed is not None:
+        member["ShuffleConfig"] = {"Seed": channel.shuffle_seed}
+    return member
+
+
+def _source(channel: Channel) -> dict[str, Any]:
+    if channel.file_system_id is not None:
+        return {
+            "FileSystemDataSource": {
+                "FileSystemId": channel.file_system_id,
+                "FileSystemAccessMode": channel.file_system_access_mode,
+                "FileSystemType": channel.file_system_type,
+                "DirectoryPath": channel.directory_path,
+            }
+        }
+    source: dict[str, Any] = {
+        "S3DataType": channel.s3_data_type,
+        "S3Uri": channel.s3_uri,
+        "S3DataDistributionType": channel.distribution,
+    }
+    if channel.attribute_names:
+        source["AttributeNames"] = list(channel.attribute_names)
+    return {"S3DataSource": source}

@@ -12,7 +12,7 @@ from spotproof.errors import CheckpointDamaged, UnsafeState
 from spotproof.lightning import _private as private
 from spotproof.lightning._attributes import ChangedAttributes
 from spotproof.lightning._files import KnownFiles
-from spotproof.lightning._loggers import logger_states
+from spotproof.lightning._loggers import LoggersOfRun
 
 __all__ = ["BeforeFetch", "LightningRun"]
 
@@ -37,6 +37,7 @@ class LightningRun:
         self.between = "batches"
         self.attributes: ChangedAttributes | None = None
         self.files: KnownFiles | None = None
+        self.loggers: LoggersOfRun | None = None
         self.buckets: BucketOrder | None = None
         self.before_fetch: BeforeFetch | None = None
         """Set while a save is made out of an interrupted fetch."""
@@ -56,7 +57,7 @@ class LightningRun:
             "validation": private.validation_states(self.trainer),
             "run": private.run_state(self.trainer),
             "attributes": self.attributes.state_dict() if self.attributes is not None else {},
-            "loggers": logger_states(self.trainer),
+            "loggers": self.loggers.states() if self.loggers is not None else [],
             "model_checkpoints": {
                 "files": self.files.state_dict() if self.files is not None else {},
                 "memories": private.file_memories(self.trainer),

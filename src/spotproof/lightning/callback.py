@@ -15,14 +15,16 @@ from spotproof.checkpoint.finding import refuse_other_world
 from spotproof.checkpoint.interval import SaveSchedule
 from spotproof.checkpoint.restore import read_state
 from spotproof.checkpoint.tuning import DEFAULT_OVERHEAD_BUDGET, checked_budget
+from spotproof.contract import ENV_JOB_NAME
 from spotproof.errors import ResumeMismatch, SpecError
-from spotproof.events import Resumed, Warned
+from spotproof.events import LoggerOpened, Resumed, Warned
 from spotproof.lightning import _private as private
 from spotproof.lightning._attributes import ChangedAttributes
 from spotproof.lightning._files import KnownFiles
 from spotproof.lightning._io import SpotCheckpointIO
 from spotproof.lightning._loggers import LoggersOfRun, keep_rows
 from spotproof.lightning._saves import Saves
+from spotproof.lightning._steps import planned_steps
 from spotproof.lightning._waiting import Waiting
 from spotproof.loop.boundary import Boundary
 from spotproof.loop.departure import Departure
@@ -156,7 +158,7 @@ class SpotCheckpoint(Callback):
             on_woken=waiting.woken,
             wake=Woken,
         )
-        self._loggers = LoggersOfRun(trainer, self._warn)
+        self._loggers = self._saves.run.loggers = LoggersOfRun(trainer, self._warn)
         if trainer.world_size > 1:
             self._agree(trainer)
         if self._offered is not None:
@@ -243,6 +245,8 @@ class SpotCheckpoint(Callback):
             trainer.strategy.checkpoint_io.files = run.files
         attempt = self._checkpointer.begin()
         if self._loggers is not None:
+            if self._resumed_step is None and trainer.ckpt_path is None:
+                self._loggers.begin_anew(os.environ.get(ENV_JOB_NAME))
             self._loggers.begin()
         if self._resumed is not None:
             run.files.load_state_dict(self._resumed["model_checkpoints"]["files"])
@@ -251,6 +255,10 @@ class SpotCheckpoint(Callback):
             if self._resumed["between"] == "end":
                 # A training that was stopped early is complete, whatever epochs are left.
                 trainer.should_stop = self._resumed["run"]["should_stop"]
+        if self._loggers is not None:
+            for kind, folder in self._loggers.folders():
+                self._checkpointer.record(LoggerOpened(attempt=attempt, logger=kind, folder=folder))
+            self._loggers.begin_uploads()
         self._departure.tell_deafness()
         if self._resumed_step is not None:
             self._checkpointer.record(Resumed(attempt=attempt, step=self._resumed_step, seconds=self._load_seconds))
@@ -321,6 +329,7 @@ class SpotCheckpoint(Callback):
         self._waiting.training_begins()
         self._hooks.positions = self._hooks.rng_of_finished_run = None
         self._saves.begin(trainer.global_step)
+        self._progress.plan(planned_steps(trainer))
         for kind in private.data_without_position(trainer):
             self._warn(
                 f"The position in the training data ({kind}) can't be saved: a resume within an epoch reads it again "

@@ -6,7 +6,7 @@ SageMaker does, and knows nothing of checkpoints: it imports neither ``checkpoin
 
 The way of a request: ``http`` (→ ``logs_api``, ``identity``, ``s3proxy``) → ``api`` → ``validate``, ``request`` →
 ``jobs`` (``store``, ``capacity``, ``clock``) → ``job`` (→ ``state``, ``reclaims``, pure) → ``attempt`` → ``hosts``,
-``sync``, ``artifacts`` → ``processes``, ``_supervisor``.
+``sync``, ``artifacts`` → ``processes``, ``_supervisor``; of a real image: ``containers`` → ``processes``, ``_engine``.
 """
 
 from spotproof.local.images import Image, parse_image, read_images

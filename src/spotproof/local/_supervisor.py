@@ -1,8 +1,8 @@
-"""The parent of one host's process tree. A script of its own: ``python -I -S _supervisor.py REPORT_FD``, stdlib only.
+"""The parent of one host's process tree, forked by ``_forkserver.py``. Standard library only.
 
 It makes control groups, sets the stage (namespaces, mounts, name: ``_stage.py``), starts the job's command, passes
 signals on, and makes sure that the whole tree is gone when it should be. It reads one line of JSON and then single-byte
-commands from stdin, and writes lines to REPORT_FD. When stdin ends, which is what the server's death looks like from
+commands from stdin, and writes lines to its report. When stdin ends, which is what the server's death looks like from
 here, it kills the tree and leaves: the server needs no chance to clean up.
 
     commands   G go: run the command · T SIGTERM to the command · K SIGKILL to everything
@@ -26,18 +26,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from spotproof.local import _kernel, _stage
 else:
-    sys.path.append(os.path.dirname(os.path.abspath(__file__)))  # last: neighbours have names of the standard library
     import _kernel
     import _stage
 
 CONTROL_FD = 0
 
 
-def main() -> int:
-    """Run one host to its end."""
-    report_fd = int(sys.argv[1])
-    os.set_inheritable(report_fd, False)
-    line, commands = _read_line(CONTROL_FD)
+def run(report_fd: int) -> int:
+    """Run one host to its end; return the exit code of this process."""
+    line, commands = read_line(CONTROL_FD)
+    if not line:
+        return 1  # the server is gone already
     config = json.loads(line)
     is_namespaced = config["mode"] == "namespace"
     try:
@@ -47,7 +46,7 @@ def main() -> int:
         elif sys.platform == "linux":
             _kernel.prctl(_kernel.PR_SET_CHILD_SUBREAPER, 1)
     except OSError as error:
-        _report(report_fd, f"error {error.strerror}")
+        report(report_fd, f"error {error.strerror}")
         _remove(config.get("remove_at_end", ()))
         return 1
     wake_read, wake_write = os.pipe()
@@ -100,7 +99,7 @@ def _supervise(
                 if pid == child:
                     has_child = False
                     code = os.waitstatus_to_exitcode(status)
-                    _report(report_fd, f"exit {code if code >= 0 else 128 - code}")
+                    report(report_fd, f"exit {code if code >= 0 else 128 - code}")
                     is_ending.append(True)  # a container ends with its PID 1
                     _kill_all(None, is_namespaced)
         except ChildProcessError:
@@ -166,9 +165,9 @@ def _become_command(config: dict[str, Any], report_fd: int, go_read: int) -> NoR
         devnull = os.open(os.devnull, os.O_RDONLY)
         os.dup2(devnull, 0)
     except OSError as error:
-        _report(report_fd, f"error {error.strerror}")
+        report(report_fd, f"error {error.strerror}")
         os._exit(1)
-    _report(report_fd, "ready")
+    report(report_fd, "ready")
     if os.read(go_read, 1) != b"G":
         os._exit(1)
     try:
@@ -206,24 +205,20 @@ def _remove(paths: Sequence[str]) -> None:
                 time.sleep(0.01)  # the kernel has not taken leave of the last process yet
 
 
-def _report(fd: int, text: str) -> None:
+def report(fd: int, text: str) -> None:
     try:
         os.write(fd, text.replace("\n", " ").encode() + b"\n")
     except BrokenPipeError:
         pass  # the server is gone; the end of stdin will say so
 
 
-def _read_line(fd: int) -> tuple[bytes, bytes]:
-    """Return the first line, and the commands that came with it: a kill may follow at once."""
+def read_line(fd: int) -> tuple[bytes, bytes]:
+    """Return the first line, empty if there is none, and the commands that came with it: a kill may follow at once."""
     read = b""
     while b"\n" not in read:
         data = os.read(fd, 65536)
         if not data:
-            raise SystemExit(1)
+            return b"", b""
         read += data
     line, _, rest = read.partition(b"\n")
     return line, rest
-
-
-if __name__ == "__main__":
-    sys.exit(main())

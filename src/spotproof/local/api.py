@@ -1,14 +1,14 @@
 """SageMaker's operations, as clients call them: a validated request in, the answer's JSON out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
-from spotproof.local.images import Image
 from spotproof.local.inputs import InputError, find_objects
 from spotproof.local.job import Job
 from spotproof.local.jobs import Jobs
 from spotproof.local.listing import build_page
 from spotproof.local.request import JobPlan, parse_request
+from spotproof.local.shelf import ImageShelf
 from spotproof.local.validate import validate
 from spotproof.local.wire import (
     ResourceInUse,
@@ -29,7 +29,7 @@ class Api:
 
     def __init__(
         self,
-        images: Mapping[str, Image],
+        images: ImageShelf,
         open_bucket: Callable[[str], S3Storage],
         jobs: Jobs,
         *,
@@ -77,7 +77,7 @@ class Api:
         return self._jobs.live(name)
 
     def _create(self, request: dict[str, Any], region: str) -> dict[str, Any]:
-        plan = parse_request(request, self._images, region=region, spot_price_factor=self._spot_price_factor)
+        plan = parse_request(request, self._images.find, region=region, spot_price_factor=self._spot_price_factor)
         if self._jobs.has(plan.name):
             raise _name_taken(plan)
         self._check_capacity(plan)

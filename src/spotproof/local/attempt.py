@@ -4,51 +4,25 @@ Verbs that touch S3 or wait block, and belong on a thread of their own; ``start`
 once.
 """
 
-import logging
-import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 from spotproof import contract
+from spotproof.errors import EngineError
 from spotproof.local.artifacts import artifact_url, upload_files, upload_tree
-from spotproof.local.fault_desk import AgentFaults, FaultDesk
-from spotproof.local.hosts import Host, HostMode, HostPlan
+from spotproof.local.fault_desk import AgentFaults
+from spotproof.local.hosts import Host
+from spotproof.local.images import EngineImage
 from spotproof.local.inputs import fill_channel
-from spotproof.local.limits import CgroupPlace, HostLimits, cgroup_name, make_cgroups
-from spotproof.local.network import INTERFACE, Network, find_machine_interface, plan_network
-from spotproof.local.processes import Registry
 from spotproof.local.removal import remove_tree
 from spotproof.local.request import JobPlan
+from spotproof.local.staging import Surroundings, make_environment, make_network, plan_host
 from spotproof.local.sync import SyncAgent
-from spotproof.storage._s3 import S3Storage, split_s3_url
+from spotproof.storage._s3 import split_s3_url
 
-__all__ = ["Attempt", "Surroundings"]
+__all__ = ["Attempt"]
 
 _ABANDON_PATIENCE_SECONDS = 10.0
-_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL")
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Surroundings:
-    """What a job finds around it."""
-
-    jobs_dir: Path
-    registry: Registry
-    mode: HostMode
-    has_networks: bool = False
-    """Whether hosts can have a network of their own."""
-    limits: HostLimits = field(default_factory=HostLimits)
-    cgroup_places: Sequence[CgroupPlace] = ()
-    """Where the limits can be set."""
-    open_bucket: Callable[[str], S3Storage]
-    read_environment: Callable[[], Mapping[str, str]]
-    """How code in a job reaches S3, as it is now."""
-    faults: FaultDesk
-    sync_seconds: float = 0.5
-    """Between two looks of the sync agent."""
 
 
 class Attempt:
@@ -69,8 +43,9 @@ class Attempt:
         self._directory = around.jobs_dir / plan.name / f"attempt-{number:04d}"
         self._on_output, self._on_exit = on_output, on_exit
         self._is_killed, self._is_prepared = threading.Event(), threading.Event()
-        self._network = self._make_network(environment)
-        self._environment = self._make_environment(environment)
+        what = f"{plan.name}/attempt-{number}/network"
+        self._network = make_network(what, plan, around, environment, on_lost=self._kill_hosts)
+        self._environment = make_environment(plan, around, self._network, environment)
         self._hosts = [self._make_host(index) for index in range(plan.rules.num_hosts)]
         self._agents: list[list[SyncAgent]] = [[] for _ in self._hosts]
 
@@ -83,6 +58,7 @@ class Attempt:
             OSError: S3 or the disk failed.
         """
         try:
+            self._check_engine()
             remove_tree(self._directory)
             if self._network is not None:
                 self._network.open()
@@ -153,6 +129,14 @@ class Attempt:
         if self._is_killed.is_set():
             agent.abandon()
         return agent
+
+    def _check_engine(self) -> None:
+        if isinstance(self._plan.image, EngineImage) and self._around.engine is None:
+            raise EngineError(
+                f"The image of {self._plan.name} can't be run:",
+                why="it is one of a container engine's, and the platform has been started again without one.",
+                do="Start the engine, and the platform with --engine auto.",
+            )
 
     def _check_killed(self) -> None:
         if self._is_killed.is_set():
@@ -237,92 +221,13 @@ class Attempt:
         except OSError:  # the next attempt is there already
             pass
 
-    def _make_network(self, environment: Mapping[str, str]) -> Network | None:
-        """Return the network that the hosts get: one host alone shares the machine's, unless it is to be isolated."""
-        plan, around = self._plan, self._around
-        num_hosts = plan.rules.num_hosts
-        if num_hosts == 1 and not plan.is_isolated:
-            return None
-        if not around.has_networks:
-            if plan.is_isolated:
-                _log.warning("job %s is NOT isolated from the network: hosts here have none of their own", plan.name)
-            return None
-        return Network(
-            f"{plan.name}/attempt-{self.number}/network",
-            plan_network(num_hosts, environment, is_isolated=plan.is_isolated),
-            around.registry,
-            on_lost=self._kill_hosts,
-        )
-
-    def _make_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
-        """Return the variables of all hosts; what the request says wins over what the network needs."""
-        plan = self._plan
-        given = dict(environment)
-        if plan.is_isolated:  # source: developer guide, "Run training containers in internet-free mode"
-            asked = plan.request.get("Environment", {})
-            given = {name: v for name, v in given.items() if name in asked or not name.startswith(_CREDENTIALS)}
-        if self._network is not None:
-            return {**self._network.plan.environment(), **given}
-        if plan.rules.num_hosts > 1 and self._around.mode == "plain":
-            # The hosts' names are nobody's here, and a port is free for one job only.
-            return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_find_free_port()), **given}
-        return given
-
     def _make_host(self, index: int) -> Host:
-        plan, around = self._plan, self._around
-        what = f"{plan.name}/attempt-{self.number}/algo-{index + 1}"
-        synced = [folder for folder in (plan.checkpoint_dir, plan.tensorboard_dir) if folder is not None]
-        config_files = _config_files(plan, index, INTERFACE if self._network is not None else find_machine_interface())
-        host_plan = HostPlan(
-            mode=around.mode,
-            index=index,
-            num_hosts=plan.rules.num_hosts,
-            directory=self._directory / f"algo-{index + 1}",
-            code_folder=plan.image.folder,
-            command=plan.command,
-            environment=self._environment,
-            config_files=config_files,
-            channels=[channel.name for channel in plan.channels],
-            read_only_channels=[channel.name for channel in plan.channels if channel.is_read_only],
-            synced_dirs=synced,
-            checkpoint_dir=plan.checkpoint_dir,
-            network=self._network,
-            cgroups=make_cgroups(around.limits, around.cgroup_places, cgroup_name(around.registry.owner, what)),
-        )
-        if plan.checkpoint_dir is not None:
-            # In a plain process /opt/ml is elsewhere, and the file that names the directory has to say where.
-            config_files[contract.CHECKPOINT_CONFIG_FILE] = {"LocalPath": str(host_plan.base / plan.checkpoint_dir)}
+        what = f"{self._plan.name}/attempt-{self.number}/algo-{index + 1}"
         host: Host = Host(
-            host_plan,
+            plan_host(index, what, self._directory, self._plan, self._around, self._network, self._environment),
             what,
-            around.registry,
+            self._around.registry,
             on_output=lambda data: self._on_output(index, data),
             on_exit=lambda code: self._on_exit(index, code, host.read_failure()),
         )
         return host
-
-
-def _find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _config_files(plan: JobPlan, index: int, interface: str) -> dict[str, object]:
-    """Source: resourceconfig.json as jobs print it; keys and order of `hosts` as there (lexicographic)."""
-    request = plan.request
-    instance_type = request["ResourceConfig"]["InstanceType"]
-    hosts: Sequence[str] = [f"algo-{number + 1}" for number in range(plan.rules.num_hosts)]
-    group = {"instance_group_name": "homogeneousCluster", "instance_type": instance_type, "hosts": hosts}
-    return {
-        contract.HYPERPARAMETERS_FILE: request.get("HyperParameters", {}),
-        contract.INPUT_DATA_CONFIG_FILE: {channel.name: dict(channel.config) for channel in plan.channels},
-        contract.RESOURCE_CONFIG_FILE: {
-            "current_host": hosts[index],
-            "current_instance_type": instance_type,
-            "current_group_name": "homogeneousCluster",
-            "hosts": sorted(hosts),
-            "instance_groups": [group],
-            "network_interface_name": interface,
-        },
-    }

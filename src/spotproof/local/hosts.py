@@ -2,7 +2,8 @@
 
 A host is a directory below the state directory, wiped with its attempt. In a namespace its ``ml`` folder is /opt/ml
 itself, /tmp and /dev/shm are its own, its name is algo-N, and it may have a network of its own; as a plain process it
-gets the paths through environment variables.
+gets the paths through environment variables. A container of the engine has its folders at /opt/ml as well, and
+everything else of its image.
 """
 
 import json
@@ -22,13 +23,14 @@ from typing import Any, Final, Literal
 
 from spotproof import contract
 from spotproof.errors import EngineError
+from spotproof.local.containers import Container
 from spotproof.local.limits import Cgroup
 from spotproof.local.network import Network, plan_network
 from spotproof.local.processes import Registry, Stage, Supervised
 
 __all__ = ["Host", "HostMode", "HostPlan", "find_namespace_obstacle", "find_network_obstacle"]
 
-HostMode = Literal["namespace", "plain"]
+HostMode = Literal["namespace", "plain", "container"]
 
 _NOT_COPIED: Final = (".git", "__pycache__", ".venv", ".spotproof", ".mypy_cache", ".pytest_cache", ".ruff_cache")
 _INHERITED: Final = (
@@ -48,7 +50,8 @@ class HostPlan:
     num_hosts: int
     directory: Path
     """Made by :meth:`Host.build`; nothing of an earlier attempt is in it."""
-    code_folder: Path
+    code_folder: Path | None
+    """None if the code is in an image."""
     command: Sequence[str]
     environment: Mapping[str, str]
     """What the platform and the request set; it wins over what the host sets itself."""
@@ -65,6 +68,8 @@ class HostPlan:
     """Open by the time that :meth:`Host.open` is called; None for the machine's own."""
     cgroups: Sequence[Cgroup] = ()
     """Made with the host, and gone with it."""
+    container: Container | None = None
+    """Given if the mode is ``container``; then it has network and limits."""
 
     @property
     def name(self) -> str:
@@ -77,7 +82,7 @@ class HostPlan:
     @property
     def base(self) -> Path:
         """The ml directory as the job sees it."""
-        return Path(contract.ML_ROOT) if self.mode == "namespace" else self.ml_dir
+        return self.ml_dir if self.mode == "plain" else Path(contract.ML_ROOT)
 
 
 class Host:
@@ -113,7 +118,8 @@ class Host:
             target = ml / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(json.dumps(document, indent=1))
-        shutil.copytree(self.plan.code_folder, ml / contract.CODE_DIR, ignore=self._not_copied, symlinks=True)
+        if self.plan.code_folder is not None:
+            shutil.copytree(self.plan.code_folder, ml / contract.CODE_DIR, ignore=self._not_copied, symlinks=True)
 
     def _not_copied(self, folder: str, names: list[str]) -> set[str]:
         """Leave out what no image holds, and the state directory, which may lie inside the folder."""
@@ -151,6 +157,15 @@ class Host:
 
     def _stage(self) -> Stage:
         plan = self.plan
+        if plan.container is not None:
+            return plan.container.build_stage(
+                index=plan.index,
+                words=plan.command,
+                ml_dir=plan.ml_dir,
+                synced_dirs=plan.synced_dirs,
+                read_only_channels=plan.read_only_channels,
+                environment=plan.environment,
+            )
         settings = {
             "ml_dir": str(plan.ml_dir),
             "tmp_dir": str(plan.directory / "tmp"),
@@ -159,14 +174,13 @@ class Host:
             "read_only": [str(plan.ml_dir / contract.INPUT_DATA_DIR / name) for name in plan.read_only_channels],
             "hosts_file": str(plan.directory / "hosts"),
             "hostname": plan.name,
-            "keep_paths": _python_paths_below("/tmp"),
+            "keep_paths": _python_paths_below("/tmp", tuple(sys.path), os.environ.get("PYTHONPATH", "")),
             "network": plan.network.host_settings(plan.index) if plan.network is not None else None,
             "cgroups": [asdict(cgroup) for cgroup in plan.cgroups],
             "remove_at_end": [cgroup.folder for cgroup in plan.cgroups],
         }
-        return Stage(
-            mode=plan.mode, cwd=plan.base / contract.CODE_DIR, environment=self._environment(), settings=settings
-        )
+        mode: Literal["namespace", "plain"] = "namespace" if plan.mode == "namespace" else "plain"
+        return Stage(mode=mode, cwd=plan.base / contract.CODE_DIR, environment=self._environment(), settings=settings)
 
     def _environment(self) -> dict[str, str]:
         plan = self.plan
@@ -263,17 +277,19 @@ def _probe(*, has_network: bool) -> str | None:
             if network is not None:
                 network.kill()
                 network.is_gone.wait(30)
+            registry.close()
 
 
 def _is_copied(path: Path) -> bool:
     return path.is_symlink() or path.is_dir() or path.is_file()
 
 
-def _python_paths_below(root: str) -> list[str]:
+@lru_cache(maxsize=1)
+def _python_paths_below(root: str, sys_path: Sequence[str], python_path: str) -> list[str]:
     """Return where this Python and its packages live, as far as that is below *root*; outer paths only, outer first."""
-    places = [sys.prefix, sys.base_prefix, sys.exec_prefix, str(Path(sys.executable).resolve()), *sys.path]
+    places = [sys.prefix, sys.base_prefix, sys.exec_prefix, str(Path(sys.executable).resolve()), *sys_path]
     places += [str(Path(__file__).parents[2]), sysconfig.get_paths()["stdlib"], site.getuserbase()]
-    places += [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    places += [os.path.abspath(path) for path in python_path.split(os.pathsep) if path]
     found: list[str] = []
     for place in sorted({os.path.abspath(place) for place in places if place}, key=len):
         inside = place.startswith(root + "/") and os.path.exists(place)

@@ -1,4 +1,4 @@
-"""HTTP in front of everything: one endpoint on 127.0.0.1 for all AWS services that jobs need, and two doors of our own.
+"""What is answered over HTTP: one endpoint on 127.0.0.1 for all AWS services that jobs need, and two doors of our own.
 
     signed for sagemaker or logs   AWS JSON 1.1, X-Amz-Target: SageMaker.<Operation> or Logs_20140328.<Operation>
     signed for sts or iam          the query protocol
@@ -19,23 +19,20 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from werkzeug.exceptions import HTTPException
-from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
-from spotproof.errors import EngineError
 from spotproof.local.api import Api
 from spotproof.local.controls import Controls
 from spotproof.local.identity import Identity, query_error
 from spotproof.local.logs_api import LogsApi
 from spotproof.local.routing import find_region, find_service
-from spotproof.local.s3proxy import ENVIRON_HEADERS
 from spotproof.local.wire import (
     SerializationException,
     UnknownOperationException,
     WireError,
 )
 
-__all__ = ["Application", "open_server"]
+__all__ = ["Application"]
 
 _MAX_BODY_BYTES: Final = 2 * 1024 * 1024
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
@@ -163,37 +160,3 @@ def _read_form(request: Request) -> dict[str, str]:
 def _json_response(document: dict[str, Any], status: int = 200) -> Response:
     headers = {"x-amzn-RequestId": str(uuid.uuid4())}
     return Response(json.dumps(document), status, headers, content_type=_JSON)
-
-
-class _Handler(WSGIRequestHandler):
-    """Requests go to our log at debug level, not to stderr; their headers stay as they were sent."""
-
-    def make_environ(self) -> dict[str, Any]:
-        # WSGI's own form loses names with an underscore, which S3's metadata has and signatures cover.
-        return {**super().make_environ(), ENVIRON_HEADERS: self.headers.items()}
-
-    def log(self, type: str, message: str, *args: Any) -> None:
-        _log.debug(message, *args)
-
-
-def open_server(port: int, application: Callable[..., Iterable[bytes]]) -> BaseWSGIServer:
-    """Return a threaded server that listens on 127.0.0.1; *port* 0 takes a free one.
-
-    Raises:
-        EngineError: The port is taken, or may not be used.
-    """
-    try:
-        return make_server("127.0.0.1", port, application, threaded=True, request_handler=_Handler)
-    except OSError as error:
-        raise _port_error(port, error) from error
-    except SystemExit as error:  # werkzeug's own way to say that the port is taken
-        raise _port_error(port, error.__context__ or error) from error
-
-
-def _port_error(port: int, error: BaseException) -> EngineError:
-    reason = getattr(error, "strerror", None) or "it is in use"
-    return EngineError(
-        f"Port {port} on 127.0.0.1 can't be used:",
-        why=f"{reason}.",
-        do="Stop the program that has it, or choose another with --port (0 takes a free one).",
-    )

@@ -1,15 +1,15 @@
-"""What stands in for container images: a folder and a command."""
+"""Images: what stands in for one, a folder and a command; or the real one, which a container engine has."""
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spotproof.errors import SpecError
 
-__all__ = ["Image", "command_of", "parse_image", "read_images"]
+__all__ = ["EngineImage", "Image", "command_of", "image_document", "parse_image", "read_image_document", "read_images"]
 
 _FORM = (
     "Write URI=FOLDER:COMMAND, for example "
@@ -41,6 +41,14 @@ class Image:
             raise SpecError(
                 f"Image folder {str(self.folder)!r} is not a directory.", do="Give the folder with the script."
             )
+
+
+@dataclass(frozen=True, slots=True)
+class EngineImage:
+    """An image that the container engine has."""
+
+    digest: str
+    """What runs is what had the URI when the job was created, whatever has it later."""
 
 
 def parse_image(text: str) -> tuple[str, Image]:
@@ -97,12 +105,35 @@ def _split(command: str, what: str, form: str) -> list[str]:
         raise SpecError(f"{what} can't be read:", why=f"its command has {error}.", do=form) from error
 
 
-def command_of(image: Image, entrypoint: Sequence[str], arguments: Sequence[str]) -> list[str]:
-    """Return the command of a job, as ``docker run`` would put it together.
+def command_of(image: Image | EngineImage, entrypoint: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """Return the command of a job, as ``docker run`` would put it together; for an engine, the end of its command line.
 
-    Source: AWS, "How Amazon SageMaker runs your training image": an entry point replaces the image's, arguments follow.
+    Source: AWS, "How Amazon SageMaker runs your training image": the argument is ``train``; an entry point replaces the
+    image's and comes without it, arguments replace it.
     """
+    if isinstance(image, EngineImage):
+        if not entrypoint:
+            return [image.digest, *(arguments or ["train"])]
+        return [f"--entrypoint={entrypoint[0]}", image.digest, *entrypoint[1:], *arguments]
     words = [*(entrypoint or image.command), *arguments]
     if words[0] in ("python", "python3"):
         words[0] = sys.executable
     return words
+
+
+def image_document(image: Image | EngineImage) -> dict[str, Any]:
+    """Return the image as JSON can hold it."""
+    if isinstance(image, EngineImage):
+        return {"digest": image.digest}
+    return {"folder": str(image.folder), "command": list(image.command)}
+
+
+def read_image_document(document: Mapping[str, Any]) -> Image | EngineImage:
+    """Return the image that :func:`image_document` told of.
+
+    Raises:
+        KeyError, SpecError: It did not.
+    """
+    if "digest" in document:
+        return EngineImage(document["digest"])
+    return Image(Path(document["folder"]), document["command"])

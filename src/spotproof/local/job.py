@@ -19,12 +19,13 @@ from typing import Any, Final
 from spotproof import contract
 from spotproof.errors import EngineError
 from spotproof.local import events as ev
-from spotproof.local.attempt import Attempt, Surroundings
+from spotproof.local.attempt import Attempt
 from spotproof.local.capacity import Capacity
 from spotproof.local.describe import describe
 from spotproof.local.output import JobOutput
 from spotproof.local.reclaims import Reclaims
 from spotproof.local.request import JobPlan
+from spotproof.local.staging import Surroundings
 from spotproof.local.state import JobState
 from spotproof.schedule import Schedule
 

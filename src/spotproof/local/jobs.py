@@ -16,14 +16,14 @@ from typing import Any, Final
 
 from spotproof.contract import TERMINAL_STATUSES
 from spotproof.errors import EngineError, SpecError
-from spotproof.local.attempt import Surroundings
 from spotproof.local.capacity import Capacity
 from spotproof.local.clock import Clock
 from spotproof.local.describe import summarize
-from spotproof.local.images import Image
+from spotproof.local.images import image_document, read_image_document
 from spotproof.local.job import Job, JobRoom
 from spotproof.local.removal import remove_tree
 from spotproof.local.request import JobPlan, parse_request
+from spotproof.local.staging import Surroundings
 from spotproof.local.store import JobStore, SavedJob
 from spotproof.local.wire import WireError
 from spotproof.schedule import Schedule, parse_schedule
@@ -71,6 +71,8 @@ class Jobs:
         self._summaries: dict[str, dict[str, Any]] = {}
         self._unsaved: set[str] = set()
         self._creating = threading.Lock()
+        self._taken: set[str] = set()
+        """Names of jobs that are being created."""
         self._is_open = False
 
     def open(self) -> None:
@@ -105,13 +107,19 @@ class Jobs:
     def create(self, plan: JobPlan) -> bool:
         """Accept a job; return whether its name was free. It is on the disk when this returns."""
         with self._creating:
-            if plan.name in self._summaries:
+            if plan.name in self._summaries or plan.name in self._taken:
                 return False
-            job, actions = Job.create(plan, self._room, self._schedule)
+            self._taken.add(plan.name)
+            schedule = self._schedule
+        try:
+            # Not under the lock: clients that create jobs at once wait for the disk together.
+            job, actions = Job.create(plan, self._room, schedule)
             summary = summarize(job.describe())
             self._store.insert(plan.name, self._plan_document(job), job.to_document(), summary)
             self._live[plan.name] = job
             self._summaries[plan.name] = summary
+        finally:
+            self._taken.discard(plan.name)
         job.begin(actions)
         return True
 
@@ -164,7 +172,7 @@ class Jobs:
         return {
             "request": plan.request,
             "region": plan.arn.split(":")[3],
-            "image": {"folder": str(plan.image.folder), "command": list(plan.image.command)},
+            "image": image_document(plan.image),
             "spot_price_factor": plan.rules.spot_price_factor,
             "schedule": job.reclaims.schedule.text,
         }
@@ -255,10 +263,10 @@ class Jobs:
 
 
 def _parse_plan(saved: Mapping[str, Any]) -> JobPlan:
-    image = Image(Path(saved["image"]["folder"]), saved["image"]["command"])
+    image = read_image_document(saved["image"])
     return parse_request(
         saved["request"],
-        {saved["request"]["AlgorithmSpecification"]["TrainingImage"]: image},
+        lambda _: image,
         region=saved["region"],
         spot_price_factor=saved["spot_price_factor"],
     )

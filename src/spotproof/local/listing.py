@@ -1,5 +1,6 @@
 """ListTrainingJobs: which of the jobs, in which order, how many at once. Pure."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -28,8 +29,10 @@ def build_page(summaries: Iterable[Mapping[str, Any]], request: Mapping[str, Any
     def place(item: Mapping[str, Any]) -> tuple[Any, str]:
         return item[_KEYS[order]], item["TrainingJobName"]
 
-    matches = _parse_filter(request)
-    found = sorted((item for item in summaries if matches(item)), key=place, reverse=is_descending)
+    found: Iterable[Mapping[str, Any]] = summaries
+    for is_wanted in _parse_filters(request):
+        found = filter(is_wanted, found)
+    found = sorted(found, key=place, reverse=is_descending)
     if "NextToken" in request:
         last = _parse_place(request["NextToken"], order)
         found = [item for item in found if (place(item) < last if is_descending else place(item) > last)]
@@ -58,18 +61,23 @@ def _parse_place(token: str, order: str) -> tuple[Any, str]:
     raise ValidationException("Invalid pagination token.")
 
 
-def _parse_filter(request: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
-    """Return whether a summary is asked for; the request's times are read first, so that a bad one is always told."""
-    after = {name: _seconds(request.get(f"{name}After", 0.0)) for name in ("CreationTime", "LastModifiedTime")}
-    before = {name: _seconds(request.get(f"{name}Before", float("inf"))) for name in after}
-    part = request.get("NameContains", "").lower()
-    is_impossible = "WarmPoolStatusEquals" in request or "TrainingPlanArnEquals" in request
+def _parse_filters(request: Mapping[str, Any]) -> list[Callable[[Mapping[str, Any]], bool]]:
+    """Return what a summary has to be; the request's times are read first, so that a bad one is always told."""
+    filters: list[Callable[[Mapping[str, Any]], bool]] = []
+    for name in ("CreationTime", "LastModifiedTime"):
+        after, before = _seconds(request.get(f"{name}After", 0.0)), _seconds(request.get(f"{name}Before", math.inf))
+        if after > 0 or before < math.inf:
+            filters.append(_between(name, after, before))
+    if "NameContains" in request:
+        part = request["NameContains"].lower()
+        filters.append(lambda item: part in item["TrainingJobName"].lower())
+    if "WarmPoolStatusEquals" in request or "TrainingPlanArnEquals" in request:
+        filters.append(lambda _: False)
+    return filters
 
-    def matches(item: Mapping[str, Any]) -> bool:
-        is_in_time = all(after[name] <= item[name] <= before[name] for name in after)
-        return is_in_time and part in item["TrainingJobName"].lower() and not is_impossible
 
-    return matches
+def _between(name: str, after: float, before: float) -> Callable[[Mapping[str, Any]], bool]:
+    return lambda item: after <= item[name] <= before
 
 
 def _seconds(value: float | str) -> float:

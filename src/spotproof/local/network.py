@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from spotproof.errors import EngineError
 from spotproof.local.processes import Registry, Stage, Supervised
 
-__all__ = ["INTERFACE", "Network", "NetworkPlan", "find_machine_interface", "plan_network"]
+__all__ = ["INTERFACE", "Network", "NetworkPlan", "find_machine_interface", "local_endpoints", "plan_network"]
 
 INTERFACE: Final = "eth0"
 """Source: resourceconfig.json as jobs print it."""
@@ -59,12 +59,13 @@ def plan_network(num_hosts: int, environment: Mapping[str, str], *, is_isolated:
     """Return the network of a job that is to find the AWS endpoints that *environment* names."""
     return NetworkPlan(
         addresses=[str(_SUBNET[_FIRST_HOST + index]) for index in range(num_hosts)],
-        forwards=[] if is_isolated else _local_endpoints(environment),
+        forwards=[] if is_isolated else local_endpoints(environment),
         proxy_port=None if is_isolated else _PROXY_PORT,
     )
 
 
-def _local_endpoints(environment: Mapping[str, str]) -> list[tuple[int, str, int]]:
+def local_endpoints(environment: Mapping[str, str]) -> list[tuple[int, str, int]]:
+    """Return the AWS endpoints on this machine's loopback that *environment* names, as :attr:`NetworkPlan.forwards`."""
     found = set()
     for name, value in environment.items():
         try:
@@ -125,6 +126,10 @@ class Network:
             text = self._output.decode(errors="replace").strip().removeprefix("error ")
             reason = (text.splitlines() or ["it ended"])[-1] if is_in_time else "it did not answer"
             raise EngineError(f"{self._process.what} could not be set up:", why=f"{reason}.")
+
+    def environment(self) -> dict[str, str]:
+        """Return what a job needs to find the way out."""
+        return self.plan.environment()
 
     def host_settings(self, index: int) -> dict[str, Any]:
         """Return how a host's supervisor joins, see ``_stage.py``; after :meth:`open`."""

@@ -13,17 +13,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Literal
 
-from werkzeug.serving import BaseWSGIServer
-
+from spotproof.engine import Engine, EngineChoice, find_engine, parse_engine
 from spotproof.errors import EngineError, SpecError
 from spotproof.local.api import Api
-from spotproof.local.attempt import Surroundings
 from spotproof.local.clients import default_bucket, region_of
 from spotproof.local.controls import Controls
 from spotproof.local.encryption import WithoutEncryption
+from spotproof.local.engine import end_leftovers
 from spotproof.local.fault_desk import FaultDesk
 from spotproof.local.hosts import HostMode, find_namespace_obstacle, find_network_obstacle
-from spotproof.local.http import Application, open_server
+from spotproof.local.http import Application
+from spotproof.local.http_server import HttpServer
 from spotproof.local.identity import Identity
 from spotproof.local.images import Image
 from spotproof.local.jobs import Jobs
@@ -35,6 +35,8 @@ from spotproof.local.processes import Registry, owner_id
 from spotproof.local.s3_faults import S3Faults, parse_s3_faults
 from spotproof.local.s3proxy import S3Proxy
 from spotproof.local.s3server import S3Server
+from spotproof.local.shelf import ImageShelf
+from spotproof.local.staging import Surroundings
 from spotproof.local.sync_faults import parse_sync_faults
 from spotproof.local.validate import load_models
 from spotproof.schedule import Schedule, parse_schedule
@@ -70,10 +72,11 @@ class LocalSageMaker:
         capacity: Hosts that jobs share; those that find none free wait, first come, first served. A job that needs
             more is refused.
         sync_faults: What goes wrong with the agents that mirror checkpoints (``spotproof.local.sync_faults``).
-        s3_faults: What goes wrong with requests to S3 (``spotproof.local.s3_faults``). With any, jobs, agents and
-            clients reach the S3 server through :attr:`url`; with none, directly.
+        s3_faults: What goes wrong with requests to S3 (``spotproof.local.s3_faults``).
         host_memory: Bytes that each host may use, or a text as ``4GiB``; None for as much as there is.
         host_cpus: CPUs that each host may use, such as 1 or 0.5; None for all.
+        engine: The container engine that runs images which are not in *images*: ``docker``, ``podman``, ``auto`` for
+            the first of the two that answers, or ``none``.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class LocalSageMaker:
         s3_faults: str = "none",
         host_memory: int | str | None = None,
         host_cpus: float | None = None,
+        engine: EngineChoice = "none",
     ) -> None:
         if not 0 < spot_price_factor <= 1:
             raise SpecError(f"spot_price_factor={spot_price_factor} is not a share.", do="Use more than 0, at most 1.")
@@ -107,18 +111,21 @@ class LocalSageMaker:
         self.state_dir = Path(state_dir).absolute()
         self._schedule = parse_schedule(reclaim)
         self.faults = FaultDesk(parse_sync_faults(sync_faults), parse_s3_faults(s3_faults))
+        self._engine_choice = parse_engine(engine)
+        self.engine: Engine | None = None
+        """What runs real images; found when the platform opens."""
         self._port, self._images, self._hosts = port, dict(images or {}), hosts
         self._s3_endpoint, self._spot_price_factor = s3_endpoint, spot_price_factor
         self._capacity_wait_seconds, self._capacity = capacity_wait_seconds, capacity
         self._lock_file: IO[str] | None = None
         self._closed = threading.Event()
         self._closing = threading.Lock()
+        self._registry: Registry | None = None
         self._s3: S3Server | None = None
         self._jobs: Jobs | None = None
         # A client costs 10 ms of processor time, and a job of one host needs four.
         self._make_bucket = lru_cache(maxsize=64)(self._make_bucket_at)
-        self._server: BaseWSGIServer | None = None
-        self._server_thread: threading.Thread | None = None
+        self._server: HttpServer | None = None
 
     @property
     def url(self) -> str:
@@ -127,8 +134,13 @@ class LocalSageMaker:
 
     @property
     def s3_url(self) -> str:
-        """Where jobs and agents reach S3."""
+        """Where our agents reach S3."""
         return self.url if self.faults.weather.faults.faults else self._s3_server_url
+
+    @property
+    def _clients_s3_url(self) -> str:
+        """Where jobs and other clients do. Our own server does not know all that they may ask for (``encryption``)."""
+        return self.s3_url if self._s3 is None else self.url
 
     @property
     def _s3_server_url(self) -> str:
@@ -151,13 +163,17 @@ class LocalSageMaker:
         self.close()
 
     def _open(self) -> None:
-        registry = Registry(self.state_dir / "processes", owner_id(self.state_dir))
+        self._registry = registry = Registry(self.state_dir / "processes", owner_id(self.state_dir))
         for what in registry.end_leftovers():
             _log.warning("ended %s, left by a server that was killed", what)
         # What they have written is uploaded below, so nothing of them may write any more.
         deadline = time.monotonic() + _DYING_PATIENCE_SECONDS
         while registry.end_marked() and time.monotonic() < deadline:
             time.sleep(0.02)
+        self.engine = find_engine(self._engine_choice)
+        if self.engine is not None:
+            for name in end_leftovers(self.engine, registry.owner):
+                _log.warning("removed %s from %s, left by a server that was killed", name, self.engine)
         if self._s3_endpoint is None:
             self._s3 = S3Server(self.state_dir / "s3", registry, read_or_make_keys(user_folder(os.environ)))
             self._s3.open()
@@ -167,11 +183,12 @@ class LocalSageMaker:
             jobs_dir=self.state_dir / "jobs",
             registry=registry,
             mode=mode,
+            engine=self.engine,
             has_networks=mode == "namespace" and _has_networks(),
             limits=self._limits,
             cgroup_places=self._find_cgroup_places(),
             open_bucket=self._open_bucket,
-            read_environment=lambda: {"AWS_ENDPOINT_URL": self.url, **self._s3_environment()},
+            read_environment=lambda: {"AWS_ENDPOINT_URL": self.url, **self._s3_environment(self._clients_s3_url)},
             faults=self.faults,
         )
         self._jobs = Jobs(
@@ -182,18 +199,20 @@ class LocalSageMaker:
             capacity_wait_seconds=self._capacity_wait_seconds,
             spot_price_factor=self._spot_price_factor,
         )
-        api = Api(self._images, self._open_bucket, self._jobs, spot_price_factor=self._spot_price_factor)
+        api = Api(
+            ImageShelf(self._images, self.engine),
+            self._open_bucket,
+            self._jobs,
+            spot_price_factor=self._spot_price_factor,
+        )
         logs, identity = LogsApi(LogReader(self.state_dir / "logs")), Identity(self.keys)
         controls = Controls(api, self.faults, self.set_s3_faults)
         s3 = WithoutEncryption(S3Proxy(self._s3_server_url, self.faults.weather), self.keys)
         load_models()
-        self._server = open_server(self._port, Application(api, logs, identity, controls, s3))
-        self._port = self._server.server_port
+        self._server = HttpServer(self._port, Application(api, logs, identity, controls, s3))
+        self._port = self._server.port
         self._jobs.open()
-        self._server_thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), name="http", daemon=True
-        )
-        self._server_thread.start()
+        self._server.start()
         self._write_discovery()
         _log.info("local SageMaker at %s, S3 at %s, hosts: %s", self.url, self.s3_url, around.mode)
 
@@ -203,17 +222,15 @@ class LocalSageMaker:
             if self._lock_file is not None:
                 (self.state_dir / "server.json").unlink(missing_ok=True)
             if self._server is not None:
-                if self._server_thread is not None:
-                    self._server.shutdown()
-                    self._server_thread.join()
-                    self._server_thread = None
-                self._server.server_close()
+                self._server.close()
                 self._server = None
             if self._jobs is not None:
                 self._jobs.close()
                 self._jobs = None
             if self._s3 is not None:
                 self._s3.close()
+            if self._registry is not None:
+                self._registry.close()
             if self._lock_file is not None:
                 self._lock_file.close()
                 self._lock_file = None
@@ -225,9 +242,12 @@ class LocalSageMaker:
         self._jobs.set_schedule(schedule)
 
     def set_s3_faults(self, faults: S3Faults) -> None:
-        """Let *faults* happen to S3 from now on. Attempts that run already keep the way to S3 that they began with."""
+        """Let *faults* happen to S3 from now on.
+
+        Agents of attempts that run already keep their way to S3, as do jobs where S3 is not our own server.
+        """
         self.faults.weather.set(faults)
-        if self._server_thread is not None:
+        if self._server is not None:
             self._write_discovery()
 
     def wait_closed(self) -> None:
@@ -237,7 +257,7 @@ class LocalSageMaker:
     def environment(self) -> dict[str, str]:
         """Return what an AWS client needs in its environment to talk to this platform and to nothing else.
 
-        S3 is reached without a detour. Endpoints are named one by one as well: those that a shell has would win.
+        Endpoints are named one by one as well: those that a shell has would win.
         """
         return {
             "AWS_ENDPOINT_URL": self.url,
@@ -247,35 +267,35 @@ class LocalSageMaker:
             "AWS_EC2_METADATA_DISABLED": "true",
             # The token of a session with AWS itself does not go with the keys given here.
             **({"AWS_SESSION_TOKEN": ""} if "AWS_SESSION_TOKEN" in os.environ else {}),
-            **self._s3_client_environment(),
+            **self._s3_client_environment(self._clients_s3_url),
         }
 
     @property
     def keys(self) -> Keys:
         """With which clients sign."""
-        given = self._s3_client_environment()
+        given = self._s3_client_environment(self._clients_s3_url)
         return Keys(given.get("AWS_ACCESS_KEY_ID", ""), given.get("AWS_SECRET_ACCESS_KEY", ""))
 
     @property
     def _region(self) -> str:
         return region_of(os.environ)
 
-    def _s3_client_environment(self) -> dict[str, str]:
+    def _s3_client_environment(self, s3_url: str) -> dict[str, str]:
         if self._s3 is not None:
-            return {**self._s3.environment(), "AWS_ENDPOINT_URL_S3": self.s3_url}
+            return {**self._s3.environment(), "AWS_ENDPOINT_URL_S3": s3_url}
         given = {name: os.environ[name] for name in _CREDENTIALS if name in os.environ}
-        return {"AWS_ENDPOINT_URL_S3": self.s3_url, **given}
+        return {"AWS_ENDPOINT_URL_S3": s3_url, **given}
 
-    def _s3_environment(self) -> dict[str, str]:
+    def _s3_environment(self, s3_url: str) -> dict[str, str]:
         """What a storage needs: the region under both of its names, as containers have it."""
         region = {"AWS_REGION": self._region, "AWS_DEFAULT_REGION": self._region, "AWS_EC2_METADATA_DISABLED": "true"}
-        return {**self._s3_client_environment(), **region}
+        return {**self._s3_client_environment(s3_url), **region}
 
     def _open_bucket(self, bucket: str) -> S3Storage:
         return self._make_bucket(bucket, self.s3_url)
 
     def _make_bucket_at(self, bucket: str, s3_url: str) -> S3Storage:
-        return S3Storage(bucket, environment={**self._s3_environment(), "AWS_ENDPOINT_URL_S3": s3_url})
+        return S3Storage(bucket, environment=self._s3_environment(s3_url))
 
     def _choose_mode(self) -> HostMode:
         if self._hosts == "plain":

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from spotproof.errors import EngineError
+from spotproof.local.forkserver import ForkServer, Keeper
 
 __all__ = ["ENV_MARK", "Registry", "Stage", "Supervised", "owner_id", "process_start_time", "remove_leaves"]
 
@@ -39,11 +40,12 @@ _log = logging.getLogger(__name__)
 class Stage:
     """What surrounds a command."""
 
-    mode: Literal["namespace", "plain"] = "plain"
+    mode: Literal["namespace", "plain", "engine"] = "plain"
+    """``engine``: not a command but what a container engine makes, see ``_engine.py``."""
     cwd: Path
     environment: Mapping[str, str]
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """The mounts and the name of a namespaced host, see ``_supervisor.py``."""
+    """The mounts and the name of a namespaced host, see ``_supervisor.py``; the engine's command lines."""
 
 
 def owner_id(state_dir: Path) -> str:
@@ -67,7 +69,12 @@ class Registry:
 
     def __init__(self, folder: Path, owner: str) -> None:
         self._folder, self.owner = folder, owner
+        self.forks = ForkServer()
         folder.mkdir(parents=True, exist_ok=True)
+
+    def close(self) -> None:
+        """End what starts processes; when all of them are gone."""
+        self.forks.close()
 
     def add(self, pid: int, what: str, leaves: Sequence[str] = ()) -> None:
         """Record a supervisor, and the files that its tree leaves if nobody removes them."""
@@ -172,14 +179,13 @@ class Supervised:
         self._on_output, self._on_exit = on_output, on_exit
         self._ready = threading.Event()
         self._error: str | None = None
+        self._end = "with the process that it was forked from"
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._leaves: Sequence[str] = ()
-
-    @property
-    def pid(self) -> int | None:
+        self._removal: Sequence[str] | None = None
+        self.pid: int | None = None
         """The supervisor's process id."""
-        return self._process.pid if self._process is not None else None
+        self._control: int | None = None
+        self._leaves: Sequence[str] = ()
 
     def open(self, stage: Stage) -> None:
         """Set the stage and return once the command only waits for the word.
@@ -187,7 +193,6 @@ class Supervised:
         Raises:
             EngineError: It could not be set; nothing is left of it.
         """
-        report_read, report_write = os.pipe()
         config = {
             "mode": stage.mode,
             "command": self._command,
@@ -195,31 +200,26 @@ class Supervised:
             "environment": {**stage.environment, ENV_MARK: f"{self._registry.owner}/{self.what}"},
             **stage.settings,
         }
-        script = Path(__file__).with_name("_supervisor.py")
-        try:
-            # A session of its own: Ctrl-C in a terminal is for the server, which ends its hosts in order.
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(script), str(report_write)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=(report_write,),
-                cwd="/",
-                env={name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ},
-                start_new_session=True,
-                bufsize=0,
-            )
-        except OSError as error:
-            os.close(report_read)
-            raise EngineError(f"{self.what} could not be started:", why=f"{error}.") from error
-        finally:
-            os.close(report_write)
         self._leaves = stage.settings.get("remove_at_end", ())
-        self._registry.add(process.pid, self.what, self._leaves)
+        self._removal = stage.settings.get("remove")
+        fds: list[int] = []  # of control, output and report: where to read, where to write
+        try:
+            for _ in range(3):
+                fds += os.pipe()
+            kind: Keeper = "engine" if stage.mode == "engine" else "supervisor"
+            self.pid = self._registry.forks.fork(kind, fds[0], fds[3], fds[5])
+        except OSError as error:
+            _close(fds)
+            raise EngineError(f"{self.what} could not be started:", why=f"{error}.") from error
+        _close([fds[0], fds[3], fds[5]])
+        _, control_write, output_read, _, report_read, _ = fds
+        self._registry.add(self.pid, self.what, self._leaves)
         with self._lock:  # the first line is the configuration, even if a kill comes at this very moment
-            self._process = process
+            self._control = control_write
             self._write(json.dumps(config).encode() + b"\n")
-        threading.Thread(target=self._watch, args=(report_read,), name=f"watch {self.what}", daemon=True).start()
+        threading.Thread(
+            target=self._watch, args=(output_read, report_read), name=f"watch {self.what}", daemon=True
+        ).start()
         if not self._ready.wait(_READY_TIMEOUT_SECONDS) or self._error is not None:
             self.kill()
             self.is_gone.wait(_READY_TIMEOUT_SECONDS)
@@ -242,22 +242,19 @@ class Supervised:
             self._write(data)
 
     def _write(self, data: bytes) -> None:
-        process = self._process
-        if process is None or process.stdin is None or process.stdin.closed:
+        if self._control is None:
             return
         try:
             while data:
-                data = data[process.stdin.write(data) or 0 :]
+                data = data[os.write(self._control, data) :]
         except OSError:  # the supervisor is gone, and its tree with it
             pass
 
-    def _watch(self, report_fd: int) -> None:
+    def _watch(self, output_fd: int, report_fd: int) -> None:
         """Deliver output and reports as they come, on one thread, until the tree is gone."""
-        process = self._process
-        assert process is not None
-        assert process.stdout is not None
+        assert self.pid is not None
         selector = selectors.DefaultSelector()
-        selector.register(process.stdout.fileno(), selectors.EVENT_READ, self._take_output)
+        selector.register(output_fd, selectors.EVENT_READ, self._take_output)
         selector.register(report_fd, selectors.EVENT_READ, _Lines(self._take_report))
         while selector.get_map():
             # Once the supervisor has gone, an escaped process (macOS) may hold the output open: don't wait for it.
@@ -272,21 +269,33 @@ class Supervised:
                 else:
                     selector.unregister(key.fd)
                 if not data and key.fd == report_fd and self.exit_code is None:
-                    self._registry.end_marked(self.what)  # the supervisor was killed: its orphans have no other end
+                    self._end_orphans()
         selector.close()
-        os.close(report_fd)
-        process.wait()
-        process.stdout.close()
-        with self._lock, contextlib.suppress(OSError):
-            if process.stdin is not None:
-                process.stdin.close()
+        with self._lock:
+            _close([output_fd, report_fd, *([] if self._control is None else [self._control])])
+            self._control = None
         remove_leaves(self._leaves)  # what a supervisor that was killed could not
-        self._registry.remove(process.pid)
+        self._registry.remove(self.pid)
         if self.exit_code is None:
-            self._error = self._error or f"its supervisor ended with code {process.returncode}"
+            self._error = self._error or f"its supervisor ended {self._end}"
             self._ended(128 + signal.SIGKILL)
         self._ready.set()
         self.is_gone.set()
+
+    def _end_orphans(self) -> None:
+        """End what a supervisor that was killed has left: it has no other end."""
+        self._registry.end_marked(self.what)
+        if self._removal is not None:
+            with contextlib.suppress(
+                OSError, subprocess.TimeoutExpired
+            ):  # the next server on the directory tries again
+                subprocess.run(
+                    self._removal,
+                    capture_output=True,
+                    stdin=subprocess.DEVNULL,
+                    check=False,
+                    timeout=_READY_TIMEOUT_SECONDS,
+                )
 
     def _take_output(self, data: bytes) -> None:
         try:
@@ -303,6 +312,10 @@ class Supervised:
             self._ready.set()
         elif word == "exit" and self._error is None:
             self._ended(int(rest))
+        elif word == "gone":
+            self._end = f"with code {rest}"
+        elif word == "left":
+            _log.warning("%s could not be removed: %s", self.what, rest)
 
     def _ended(self, code: int) -> None:
         self.exit_code = code
@@ -310,6 +323,11 @@ class Supervised:
             self._on_exit(code)
         except Exception:  # as above
             _log.exception("the end of %s could not be handled", self.what)
+
+
+def _close(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 class _Lines:

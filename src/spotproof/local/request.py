@@ -2,13 +2,13 @@
 
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from spotproof import contract
 from spotproof.errors import SpecError
-from spotproof.local.images import Image, command_of
+from spotproof.local.images import EngineImage, Image, command_of
 from spotproof.local.statuses import JobRules
 from spotproof.local.wire import ValidationException
 from spotproof.storage._s3 import split_s3_url
@@ -45,7 +45,7 @@ class JobPlan:
     arn: str
     request: Mapping[str, Any]
     """As it came; Describe repeats it."""
-    image: Image
+    image: Image | EngineImage
     command: Sequence[str]
     rules: JobRules
     channels: Sequence[Channel]
@@ -83,9 +83,19 @@ def job_arn(request: Mapping[str, Any], region: str) -> str:
 
 
 def parse_request(
-    request: Mapping[str, Any], images: Mapping[str, Image], *, region: str, spot_price_factor: float
+    request: Mapping[str, Any],
+    find_image: Callable[[str], Image | EngineImage],
+    *,
+    region: str,
+    spot_price_factor: float,
 ) -> JobPlan:
     """Return the plan of a request that the API model allows.
+
+    Args:
+        request: What the API model allows.
+        find_image: By its URI; raises ValidationException for one that is not here.
+        region: Of the job's ARN.
+        spot_price_factor: Billable seconds of a spot job for one training second.
 
     Raises:
         ValidationException: SageMaker would refuse it, or this platform can't run it and says so.
@@ -111,7 +121,7 @@ def parse_request(
             f"1 validation error detected: Value '{num_hosts}' at 'resourceConfig.instanceCount' failed to satisfy "
             "constraint: Member must have value greater than or equal to 1"
         )
-    image = _find_image(algorithm["TrainingImage"], images)
+    image = find_image(algorithm["TrainingImage"])
     for definition in algorithm.get("MetricDefinitions", []):
         try:
             re.compile(definition["Regex"])
@@ -175,17 +185,6 @@ def _parse_rules(request: Mapping[str, Any], num_hosts: int, spot_price_factor: 
         max_pending_seconds=limits.get("MaxPendingTimeInSeconds") if is_accelerated else None,
         max_retries=request.get("RetryStrategy", {}).get("MaximumRetryAttempts", 0),
         spot_price_factor=spot_price_factor,
-    )
-
-
-def _find_image(uri: str, images: Mapping[str, Image]) -> Image:
-    if uri in images:
-        return images[uri]
-    known = ", ".join(sorted(images)) or "none"
-    raise ValidationException(
-        f"The local platform does not know the training image {uri!r} (it knows: {known}). It runs a folder and a "
-        f'command in place of an image: start it with --image {uri}=FOLDER:"COMMAND", for example '
-        f'--image {uri}=examples/cifar10:"python -m spotproof.container train.py".'
     )
 
 

@@ -53,7 +53,7 @@ class S3Proxy:
     def __init__(self, upstream: str, disturb: Callable[[str, str], Disturbance | None] = lambda *_: None) -> None:
         self._upstream, self._disturb = upstream.rstrip("/"), disturb
         # As many connections as clients use at once; beyond those, ones that are closed after use.
-        self._pool = urllib3.PoolManager(maxsize=16, retries=False, timeout=urllib3.Timeout(connect=5, read=None))
+        self._pool = urllib3.PoolManager(maxsize=64, retries=False, timeout=urllib3.Timeout(connect=5, read=None))
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         target = environ.get("RAW_URI") or environ["REQUEST_URI"]

@@ -6,7 +6,7 @@ import time
 
 from spotproof.checkpoint import Checkpointer
 from spotproof.contract import ENV_JOB_NAME, ENV_PROGRESS_SECONDS
-from spotproof.events import PhaseEntered, Progress, progress_line
+from spotproof.events import PhaseEntered, Progress, StepsPlanned, progress_line
 
 __all__ = ["ProgressReport"]
 
@@ -39,6 +39,12 @@ class ProgressReport:
         if wanted or ENV_JOB_NAME in os.environ:
             # The platform reads this as a metric, and the log outlives the machine.
             print(progress_line(event), flush=True)  # noqa: T201
+
+    def plan(self, total_steps: int | None) -> None:
+        """Tell after which step the training will be done; None if it does not say so beforehand."""
+        attempt = self._checkpointer.attempt
+        if total_steps is not None and attempt is not None and self._checkpointer.is_lead:
+            self._checkpointer.record(StepsPlanned(attempt=attempt, total_steps=total_steps))
 
     def enter(self, phase: str, step: int) -> None:
         """Tell that another phase of the training begins."""

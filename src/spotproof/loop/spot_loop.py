@@ -108,10 +108,13 @@ class SpotLoop:
             raise SpecError(f"{name!r} is registered after begin().", do="Register everything before the loop begins.")
         self.checkpointer.register(name, stateful)
 
-    def begin(self) -> int:
+    def begin(self, *, total_steps: int | None = None) -> int:
         """Restore the newest whole checkpoint, listen for notices, return the step to go on from: 0 at a fresh start.
 
         Call it last before the loop, for from here on the generators of random numbers are where they were.
+
+        Args:
+            total_steps: After which step the training will be done, if that is known; for who watches it.
 
         Raises:
             ResumeMismatch: The checkpoint is of another program.
@@ -119,9 +122,9 @@ class SpotLoop:
         """
         self.register("rng", RngState())  # the last to be restored: others may draw when they load
         self.checkpointer.restore()
-        return self.begin_restored()
+        return self.begin_restored(total_steps=total_steps)
 
-    def begin_restored(self) -> int:
+    def begin_restored(self, *, total_steps: int | None = None) -> int:
         """Begin as :meth:`begin` does, where the caller has read the checkpoint to go on from, or found none."""
         manifest = self.checkpointer.resumed_from
         self._departure.start()
@@ -130,6 +133,7 @@ class SpotLoop:
         self._step = step = 0 if manifest is None else manifest.step
         self._is_at_end = manifest is not None and manifest.meta.get("between") == _AT_END["between"]
         self._saves.begin(step)
+        self._progress.plan(total_steps)
         self._progress.tell(step, 0)
         if manifest is None:
             # At once, so that a state that can't be saved is refused before an hour of training depends on it, and so

@@ -8,7 +8,7 @@ Needs numpy; loads neither torch nor boto3.
 
 from spotproof.plan.advise import Plan, Question, make_plan
 from spotproof.plan.capacity import ASSUMED_DOWN, ASSUMED_UP, Offer, assumed_offer, fitted_offer
-from spotproof.plan.costs import Costs, Figure, costs_of
+from spotproof.plan.costs import ASSUMED, Costs, Figure, costs_of
 from spotproof.plan.course import Course
 from spotproof.plan.document import to_json
 from spotproof.plan.forecast import Forecast, Spread, forecast, forecast_bound
@@ -24,12 +24,15 @@ from spotproof.plan.job import PlannedJob, Pool
 from spotproof.plan.offers import parse_offers
 from spotproof.plan.omniscient import omniscient_bound
 from spotproof.plan.page import build_page
+from spotproof.plan.price_list import PriceList, parse_products, price_file
 from spotproof.plan.prices import Price, Prices, parse_prices
-from spotproof.plan.simulate import POLICIES, Outcomes, play
+from spotproof.plan.rules import POLICIES, Policy, Rules
+from spotproof.plan.simulate import Outcomes, play
 from spotproof.plan.spells import Spells, spells_of
 from spotproof.plan.table import format_duration, render_plan
 
 __all__ = [
+    "ASSUMED",
     "ASSUMED_DOWN",
     "ASSUMED_UP",
     "POLICIES",
@@ -42,10 +45,13 @@ __all__ = [
     "Outcomes",
     "Plan",
     "PlannedJob",
+    "Policy",
     "Pool",
     "Price",
+    "PriceList",
     "Prices",
     "Question",
+    "Rules",
     "Spells",
     "Spread",
     "assumed_offer",
@@ -64,7 +70,9 @@ __all__ = [
     "omniscient_bound",
     "parse_offers",
     "parse_prices",
+    "parse_products",
     "play",
+    "price_file",
     "render_plan",
     "replayed_running",
     "spells_of",

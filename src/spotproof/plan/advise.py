@@ -15,7 +15,8 @@ from spotproof.plan.intervals import Intervals, compare_intervals
 from spotproof.plan.job import PlannedJob, Pool
 from spotproof.plan.prices import Price
 from spotproof.plan.recommend import Recommendation, recommend
-from spotproof.plan.simulate import LONGEST_SECONDS, POLICIES
+from spotproof.plan.rules import POLICIES
+from spotproof.plan.simulate import LONGEST_SECONDS
 from spotproof.plan.spells import SpellStatistics, spells_of
 
 __all__ = ["Plan", "PoolSummary", "Question", "make_plan"]

@@ -7,7 +7,8 @@ from typing import Final
 
 from spotproof.plan.advise import Plan, build_pools
 from spotproof.plan.forecast import forecast, forecast_bound
-from spotproof.plan.simulate import LONGEST_SECONDS, POLICIES
+from spotproof.plan.rules import POLICIES
+from spotproof.plan.simulate import LONGEST_SECONDS
 
 __all__ = ["DeadlineCurve", "deadline_curves"]
 

@@ -14,7 +14,8 @@ import numpy as np
 from spotproof.plan.distribution import Distribution
 from spotproof.plan.job import PlannedJob, Pool
 from spotproof.plan.omniscient import omniscient_bound
-from spotproof.plan.simulate import Policy, play
+from spotproof.plan.rules import Policy
+from spotproof.plan.simulate import play
 from spotproof.plan.spells import Floats
 
 __all__ = ["Bounds", "Forecast", "Spread", "forecast", "forecast_bound", "start_times"]

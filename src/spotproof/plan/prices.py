@@ -7,15 +7,18 @@ count, and there is no on-demand price in it. The other form is our own, YAML or
 
     date: 2026-11-20
     source: https://aws.amazon.com/sagemaker/pricing/
+    region: us-east-1
     prices:
       ml.g5.xlarge: {on_demand: 1.408, spot: 0.61}
+
+``spotproof prices update`` writes this form (:mod:`spotproof.plan.price_list`).
 """
 
+import datetime
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import Any, Final
 
 from spotproof.errors import SpecError
@@ -39,6 +42,8 @@ class Price:
     """The mean over time where it moves."""
     source: str
     """File, date, and what has to be said of it."""
+    date: datetime.date | None = None
+    """Of when it is, the newest where it moves; None if it was given by hand."""
     course: Course | None = None
     """How the spot price moves; None if it does not."""
 
@@ -52,10 +57,17 @@ class Prices:
     """All prices of a file."""
 
     source: str
+    region: str | None = None
+    """That they are valid in; None if the file does not say."""
     by_type: Mapping[str, Price] = field(default_factory=dict)
     """Of each instance type, where they stand still."""
     history: Mapping[str, Mapping[str, Changes]] = field(default_factory=dict)
     """Spot prices as they moved: of each instance type, of each zone."""
+
+    def has(self, instance_type: str) -> bool:
+        """Return whether there is a price of *instance_type*, or of the EC2 machine it is."""
+        known = {*self.by_type, *self.history}
+        return instance_type in known or instance_type.removeprefix("ml.") in known
 
     def of(self, instance_type: str, zone: str | None = None) -> Price:
         """Return the price of *instance_type*; of several zones, and none named, the median.
@@ -78,6 +90,7 @@ class Prices:
             on_demand_usd_per_hour=price.on_demand_usd_per_hour,
             spot_usd_per_hour=price.spot_usd_per_hour,
             source=f"{price.source}; {_EC2}",
+            date=price.date,
             course=price.course,
         )
 
@@ -92,13 +105,13 @@ class Prices:
         found = zones if zone is None else {zone: zones[zone]}
         mean, course = course_of(found)
         times = [seconds for changes in found.values() for seconds, _ in changes]
-        first, last = (datetime.fromtimestamp(edge, timezone.utc).date() for edge in (min(times), max(times)))
+        first, last = (_day(edge) for edge in (min(times), max(times)))
         source = f"{self.source}, {first}" if first == last else f"{self.source}, {first} to {last}"
         if course is not None:
             source += f", {course.least * mean:.4g} to {course.most * mean:.4g}"
         if len(found) > 1:
             source += f"; median of {len(found)} zones"
-        return Price(on_demand_usd_per_hour=None, spot_usd_per_hour=mean, source=source, course=course)
+        return Price(on_demand_usd_per_hour=None, spot_usd_per_hour=mean, source=source, date=last, course=course)
 
 
 def parse_prices(text: str, source: str) -> Prices:
@@ -156,10 +169,10 @@ def _parse_history(entries: list[Any], text: str, source: str) -> Prices:
 
 def _seconds(text: str, where: str) -> float:
     try:
-        at = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        at = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
         raise SpecError(f"{where}: {text!r} is no time.", do="Write it as 2026-11-20T08:00:00Z.") from None
-    return at.replace(tzinfo=at.tzinfo or timezone.utc).timestamp()
+    return at.replace(tzinfo=at.tzinfo or datetime.timezone.utc).timestamp()
 
 
 def _parse_table(document: dict[str, Any], text: str, source: str) -> Prices:
@@ -170,6 +183,10 @@ def _parse_table(document: dict[str, Any], text: str, source: str) -> Prices:
             why="Prices change.",
             do="Add a line `date: 2026-11-20`.",
         )
+    day = _date_of(str(date))
+    if day is None:
+        raise SpecError(f"{source}: {str(date)!r} is no date.", do="Write year, month and day: `date: 2026-11-20`.")
+    region = document.get("region")
     origin = f"{source}, {date}" + (f", {document['source']}" if document.get("source") else "")
     by_type: dict[str, Price] = {}
     for kind, fields in document["prices"].items():
@@ -178,9 +195,23 @@ def _parse_table(document: dict[str, Any], text: str, source: str) -> Prices:
             raise SpecError(f"{where}: it is not on_demand and spot, in USD per hour.", do=_FORM)
         amounts = {name: _usd(value, f"{where}.{name}") for name, value in fields.items()}
         by_type[str(kind)] = Price(
-            on_demand_usd_per_hour=amounts.get("on_demand"), spot_usd_per_hour=amounts.get("spot"), source=origin
+            on_demand_usd_per_hour=amounts.get("on_demand"),
+            spot_usd_per_hour=amounts.get("spot"),
+            source=origin,
+            date=day,
         )
-    return Prices(source=source, by_type=by_type)
+    return Prices(source=source, region=None if region is None else str(region), by_type=by_type)
+
+
+def _day(seconds: float) -> datetime.date:
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).date()
+
+
+def _date_of(text: str) -> datetime.date | None:
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def _usd(value: Any, where: str) -> float:

@@ -7,7 +7,8 @@ from typing import Final
 
 from spotproof.plan.forecast import Forecast
 from spotproof.plan.job import PlannedJob
-from spotproof.plan.simulate import LONGEST_SECONDS, Policy
+from spotproof.plan.rules import Policy
+from spotproof.plan.simulate import LONGEST_SECONDS
 
 __all__ = ["Recommendation", "recommend"]
 

@@ -12,32 +12,28 @@ The rules (Wu et al., "Can't Be Late", NSDI '24), where *slack* is the time left
 - ``uniform-progress``: as greedy; and whoever has no spot and is behind an even pace goes on demand, and leaves it for
   spot once two start-ups ahead of that pace.
 
-The paper's safety net is two start-ups. Here a reclaim also loses work, and a job that goes back to spot saves first:
-the net is deeper by as much. On-demand capacity is taken to be there at once.
+When exactly, :class:`~spotproof.plan.rules.Rules` says. On-demand capacity is taken to be there at once.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from spotproof.plan.job import PlannedJob, Pool
+from spotproof.plan.rules import EPSILON_SECONDS, Flags, Policy, Rules
 from spotproof.plan.spells import Floats
 
-__all__ = ["LONGEST_SECONDS", "POLICIES", "Outcomes", "Policy", "play"]
+__all__ = ["LONGEST_SECONDS", "Outcomes", "play"]
 
 Indices = npt.NDArray[np.intp]
-Flags = npt.NDArray[np.bool_]
-Policy = Literal["spot", "on-demand", "greedy", "uniform-progress"]
-POLICIES: Final[tuple[Policy, ...]] = ("spot", "on-demand", "greedy", "uniform-progress")
 
 LONGEST_SECONDS: Final = 28 * 24 * 3600.0
 """A job that is not done by then is given up; so is one on spot alone that kept nothing in two laps of the trace.
 Source: SageMaker's limit of MaxWaitTimeInSeconds."""
-_EPSILON: Final = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,8 +83,7 @@ class _Jobs:
         self._now = np.zeros_like(starts)
         self._left = np.full_like(starts, job.work_seconds)
         self._speeds = np.array([pool.speed for pool in pools])
-        self._save_and_leave_seconds = job.save_seconds + job.durable_seconds
-        self._net_seconds = 2 * job.start_seconds + job.risk_seconds
+        self._rules = Rules(job, policy)
         laps = {pool.spells.lap_seconds for pool in pools}
         self._lap_seconds = laps.pop() if policy == "spot" and len(laps) == 1 else math.inf
         self._kept_at = np.zeros_like(starts)
@@ -99,7 +94,7 @@ class _Jobs:
         """Take *active* jobs from one moment without a machine to the next; return those that are not done."""
         now = self._now[active]
         up, down, pool = self._next_spot(now, self._starts[active])
-        on_demand_at, is_final = self._on_demand_at(now, self._left[active], self._has_no_slack[active])
+        on_demand_at, is_final = self._rules.on_demand_at(now, self._left[active], self._has_no_slack[active])
         is_spot = on_demand_at > up
         begin = np.minimum(np.where(is_spot, up, on_demand_at), LONGEST_SECONDS)
         self.outcomes.waiting_seconds[active] += begin - now
@@ -118,7 +113,7 @@ class _Jobs:
         """Return when and where spot capacity is next there, and when that goes; the cheapest of several at once."""
         up = np.full_like(now, math.inf)
         down, where = up.copy(), np.zeros(len(now), dtype=np.intp)
-        place = now + starts + _EPSILON  # so that a capacity which goes at this very moment, rounded, is gone
+        place = now + starts + EPSILON_SECONDS  # so that a capacity which goes at this very moment, rounded, is gone
         for index, pool in enumerate(self._pools):
             next_up, next_down = pool.spells.next_up(place)
             next_up = np.where(next_up <= place, now, next_up - starts)
@@ -127,29 +122,6 @@ class _Jobs:
             down = np.where(is_sooner, next_down - starts, down)
             where[is_sooner] = index
         return up, down, where
-
-    def _on_demand_at(self, now: Floats, left: Floats, has_no_slack: Flags) -> tuple[Floats, Flags]:
-        """Return from when on a job without a machine goes on demand, and whether it then stays there.
-
-        Where that is *now*, it does so even if there is spot capacity.
-        """
-        is_final = np.ones(len(now), dtype=bool)
-        if self._policy == "spot":
-            return np.full_like(now, math.inf), is_final
-        if self._policy == "on-demand":
-            return now, is_final
-        slack = self._slack(now, left)
-        net_at = np.where((slack < -_EPSILON) | has_no_slack, now, now + slack + 2 * _EPSILON)
-        if self._policy == "greedy":
-            return net_at, is_final
-        done = self._job.work_seconds - left
-        behind_at = np.maximum(now, done * (self._job.deadline_seconds / self._job.work_seconds)) + _EPSILON
-        return np.minimum(net_at, behind_at), net_at <= behind_at
-
-    def _slack(self, now: Floats, left: Floats) -> Floats:
-        """Return how long a job may still wait before the safety net."""
-        slack: Floats = self._job.deadline_seconds - now - self._job.training_seconds(left) - self._net_seconds
-        return slack
 
     def _run_on_spot(self, jobs: Indices, down: Floats, pool: Indices) -> None:
         job, outcomes, speed = self._job, self.outcomes, self._speeds[pool]
@@ -160,9 +132,9 @@ class _Jobs:
         end = np.where(is_done, finish, end)
         kept, lost = job.kept_and_lost(end - begin - job.start_seconds, speed)
         leave = self._leave_slow_at(begin, left, speed)
-        is_leaving = leave + self._save_and_leave_seconds < end
+        is_leaving = leave + self._rules.leave_seconds < end
         kept = np.where(is_leaving, (leave - begin - job.start_seconds) * job.work_rate * speed, kept)
-        end = np.where(is_leaving, leave + self._save_and_leave_seconds, end)
+        end = np.where(is_leaving, leave + self._rules.leave_seconds, end)
         is_done &= ~is_leaving
         kept, lost = np.where(is_done, left, kept), np.where(is_done | is_leaving, 0.0, lost)
         outcomes.spot_seconds[jobs] += end - begin
@@ -190,7 +162,7 @@ class _Jobs:
         never = np.full_like(begin, math.inf)
         if self._policy == "spot" or (self._speeds >= 1).all():
             return never
-        slack = np.maximum(self._slack(begin, left) - self._job.save_seconds, 0.0)
+        slack = np.maximum(self._rules.slack(begin, left) - self._job.save_seconds, 0.0)
         stay = np.divide(slack, 1 - speed, out=never, where=speed < 1)
         return begin + self._job.start_seconds + stay
 
@@ -200,13 +172,10 @@ class _Jobs:
         trains_at = begin + job.start_seconds
         finish = trains_at + job.training_seconds(left)
         leave = self._leave_at(jobs, trains_at, left, finish)
-        # Who is done here before a start-up there would be over stays.
-        is_leaving = ~is_final & (leave + self._save_and_leave_seconds + job.start_seconds + _EPSILON < finish)
-        work = np.where(is_leaving, (leave - trains_at) * job.work_rate, left)
-        end = np.where(is_leaving, leave + self._save_and_leave_seconds, finish)
-        # Without slack it would have to go on demand again at once, for a further start-up.
-        is_safe = ~is_leaving | (self._slack(end, left - work) >= 0)
-        work, end = np.where(is_safe, work, left), np.where(is_safe, end, finish)
+        work = np.where(leave < finish, (leave - trains_at) * job.work_rate, left)
+        is_leaving = ~is_final & self._rules.may_leave(leave, left - work, finish)
+        work = np.where(is_leaving, work, left)
+        end = np.where(is_leaving, leave + self._rules.leave_seconds, finish)
         is_done = end >= finish
         outcomes.on_demand_seconds[jobs] += end - begin
         outcomes.cost_usd[jobs] += (end - begin) * (job.usd_per_hour / 3600)
@@ -216,12 +185,7 @@ class _Jobs:
         outcomes.finish_seconds[jobs] = np.where(is_done, end, 0.0)
 
     def _leave_at(self, jobs: Indices, trains_at: Floats, left: Floats, finish: Floats) -> Floats:
-        """Return when there is spot capacity and the job is two start-ups ahead of an even pace; else *finish*."""
-        job = self._job
-        pace = job.work_seconds / job.deadline_seconds
-        if self._policy != "uniform-progress" or job.work_rate <= pace:
-            return finish
-        behind = (trains_at + 2 * job.start_seconds) * pace - (job.work_seconds - left)
-        ahead_at = trains_at + np.maximum(behind, 0.0) / (job.work_rate - pace)
+        """Return when there is spot capacity and the job may look for it; else *finish*."""
+        ahead_at = np.minimum(self._rules.ahead_at(trains_at, left), finish)
         up, _, _ = self._next_spot(ahead_at, self._starts[jobs])
-        return np.minimum(up, finish)
+        return np.where(ahead_at < finish, np.minimum(up, finish), finish)

@@ -18,7 +18,7 @@ from spotproof.rehearsal.progress import (
     StatusChanged,
     Stepped,
 )
-from spotproof.rehearsal.run import rehearse
+from spotproof.rehearsal.run import check_rehearsable, rehearse
 from spotproof.rehearsal.watch import WatchedJob, watch_job
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "StatusChanged",
     "Stepped",
     "WatchedJob",
+    "check_rehearsable",
     "judge",
     "only_aws_settings",
     "rehearse",

@@ -11,7 +11,7 @@ from typing import Literal
 
 from spotproof.errors import SpecError
 from spotproof.events import CheckpointCommitted, Event
-from spotproof.launch import TrainingService, build_request, unique_job_name, with_uploaded_inputs
+from spotproof.launch import TrainingService, build_request, read_files, unique_job_name, with_uploaded_inputs
 from spotproof.local import DEFAULT_CAPACITY, Image, LocalSageMaker
 from spotproof.rehearsal.chaos import Chaos, plan_chaos
 from spotproof.rehearsal.compare import compare_jobs
@@ -77,7 +77,7 @@ def rehearse(
         on_progress(PlatformReady(url=platform.url))
         service = TrainingService(endpoint=platform.url, s3_endpoint=platform.s3_url)
         job_name = unique_job_name(spec.name, now)
-        spec = _stage_inputs(service, spec, job_name, on_progress)
+        spec = _stage_inputs(service, spec, on_progress)
         twin = undisturbed_spec(spec)
         twin_name = unique_job_name(spec.name[:31] + _UNDISTURBED, now)
         undisturbed: WatchedJob | None = None
@@ -126,8 +126,10 @@ def _plan_for(job: WatchedJob, checkpoints: Storage, seed: int) -> Chaos:
     )
 
 
-def check_rehearsable(spec: JobSpec) -> Image:
+def check_rehearsable(spec: JobSpec, *, give_data: str = "--input {channel}=FOLDER") -> Image:
     """Return the image that stands for ``image_uri`` on the local platform.
+
+    *give_data* is the option that gives local data for a channel, for messages.
 
     Raises:
         SpecError: The job is not for spot, does not say what its image holds, or reads inputs from real S3.
@@ -145,12 +147,12 @@ def check_rehearsable(spec: JobSpec) -> Image:
             why="The local platform pulls no image; it must know the folder with the code and the command.",
             do="Write for example source_dir: . and entrypoint: train.py",
         )
-    for channel, place in spec.inputs.items():
-        if place.startswith("s3://"):
+    for name, channel in spec.inputs.items():
+        if channel.local_path is None:
             raise SpecError(
-                f"Input {channel!r} is {place}.",
+                f"Input {name!r} is {channel.place}.",
                 why="The rehearsal's own S3 holds nothing of it.",
-                do=f"Give local data for it: --input {channel}=FOLDER.",
+                do=f"Give local data for it: {give_data.format(channel=name)}.",
             )
     program = next((word for word in spec.entrypoint if word.endswith(".py")), None)
     if program is not None and not (spec.source_dir / program).is_file():
@@ -207,13 +209,14 @@ def _run_job(
     return watched
 
 
-def _stage_inputs(service: TrainingService, spec: JobSpec, job_name: str, on_progress: OnProgress) -> JobSpec:
+def _stage_inputs(service: TrainingService, spec: JobSpec, on_progress: OnProgress) -> JobSpec:
     for uri in {spec.output_path, spec.checkpoint_s3_uri or spec.output_path}:
         service.make_bucket(split_s3_uri(uri)[0])
-    staged, uploads = with_uploaded_inputs(spec, job_name=job_name)
-    for prefix, path in uploads.items():
-        num_files = service.upload(path, prefix)
-        on_progress(InputsUploaded(channel=prefix.rstrip("/").rpartition("/")[2], num_files=num_files))
+    found = {name: read_files(path) for name, path in spec.local_inputs.items()}
+    staged = with_uploaded_inputs(spec, {name: files.digest for name, files in found.items()})
+    for name, files in found.items():
+        service.upload(files, staged.inputs[name].place)
+        on_progress(InputsUploaded(channel=name, num_files=len(files.files)))
     return staged
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from spotproof.events import Event
+from spotproof.contract import TERMINAL_STATUSES
+from spotproof.events import AttemptStarted, Event
 
-__all__ = ["Window", "attempt_windows", "by_window"]
+__all__ = ["Window", "attempt_windows", "by_window", "of_this_job"]
 
 _END_OUTCOMES = {
     "Interrupted": "reclaimed",
@@ -65,6 +66,15 @@ def attempt_windows(description: Mapping[str, Any], events: Sequence[Event]) -> 
     numbers = sorted({event.attempt for event in events})
     spans = [[event.at for event in events if event.attempt == number] for number in numbers]
     return [Window(started_at=min(span), ended_at=max(span), outcome="unknown") for span in spans]
+
+
+def of_this_job(events: Sequence[Event], description: Mapping[str, Any]) -> list[Event]:
+    """Return the events without those of a later job that goes on in the same place."""
+    ended_at = description.get("TrainingEndTime")
+    if ended_at is None or description.get("TrainingJobStatus") not in TERMINAL_STATUSES:
+        return list(events)
+    later = [event.at for event in events if isinstance(event, AttemptStarted) and event.at > ended_at]
+    return [event for event in events if not later or event.at < min(later)]
 
 
 def by_window(events: Sequence[Event], windows: Sequence[Window]) -> list[list[Event]]:

@@ -1,16 +1,28 @@
 """The summary as a person reads it: what happened, in which order, what it cost, and the verdict last."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from spotproof.report.chain import Chain
 from spotproof.report.faults import FaultSummary
-from spotproof.report.summary import AttemptSummary, Spread, Summary
+from spotproof.report.figures import (
+    Row,
+    chain_rows,
+    format_seconds,
+    format_spread,
+    job_rows,
+    price_note,
+    resumed_of,
+    steps_of,
+)
+from spotproof.report.summary import Summary
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["format_seconds", "render_summary"]
+__all__ = ["render_chain", "render_summary"]
 
 _FAULT_COLUMNS_WIDTH = 40
 """What the numbers beside an example take."""
@@ -31,7 +43,7 @@ def render_summary(summary: Summary, console: "Console") -> None:
         console.print(_attempts_table(summary))
     else:
         console.print()
-    console.print(_totals_table(summary))
+    console.print(_rows_table(job_rows(summary)))
     for line in _notes(summary):
         console.print(line)
     if summary.faults is not None:
@@ -70,8 +82,8 @@ def _attempts_table(summary: Summary) -> "Table":
         table.add_row(
             str(attempt.number),
             Text(attempt.outcome, style=_OUTCOME_STYLES.get(attempt.outcome, "")),
-            _steps(attempt),
-            _resumed(attempt),
+            steps_of(attempt),
+            resumed_of(attempt),
             str(attempt.lost_steps),
             str(attempt.num_checkpoints),
             format_spread(attempt.stall_seconds),
@@ -81,39 +93,29 @@ def _attempts_table(summary: Summary) -> "Table":
     return table
 
 
-def _totals_table(summary: Summary) -> "Table":
+def _rows_table(rows: Sequence[Row]) -> "Table":
     from rich.table import Table
+    from rich.text import Text
 
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
-    table.add_column(style="dim")
-    planned = f"of {summary.reclaims_planned} planned" if summary.reclaims_planned is not None else ""
-    table.add_row("Interruptions", str(summary.num_interruptions), planned)
-    computed = (summary.final_step or 0) + summary.lost_steps
-    table.add_row("Lost steps", str(summary.lost_steps), f"of {computed} computed" if computed else "")
-    if summary.interval_seconds is not None:
-        changes = f"changed {summary.interval_changes} times" if summary.interval_changes != 1 else "changed once"
-        table.add_row("Save interval", format_seconds(summary.interval_seconds), f"auto, {changes}")
-    if summary.training_seconds is not None and summary.billable_seconds is not None:
-        billed = f"billed {format_seconds(summary.billable_seconds)}"
-        table.add_row("Training time", format_seconds(summary.training_seconds), billed)
-    if summary.aws_savings_percent is not None and summary.is_spot:
-        formula = f"(1 - {summary.billable_seconds:g} / {summary.training_seconds:g}) · 100, as SageMaker counts"
-        table.add_row("AWS savings", f"{summary.aws_savings_percent:.1f} %", formula)
-    if summary.net_savings_percent is not None and summary.is_spot and summary.undisturbed_seconds is not None:
-        formula = f"(1 - {summary.billable_seconds:g} / {summary.undisturbed_seconds:.4g}) · 100"
-        source = "measured" if summary.undisturbed_source == "measured" else "assumed: computed"
-        against = f"{formula}, to one undisturbed on-demand run ({source})"
-        table.add_row("Net savings", f"{summary.net_savings_percent:.1f} %", against)
-    if summary.goodput is not None:
-        useful, wall = format_seconds(summary.useful_seconds), format_seconds(summary.wall_seconds)
-        table.add_row(
-            "Goodput",
-            f"{summary.goodput * 100:.1f} %",
-            f"{useful} useful of {wall}; the rest: start-ups, waits, lost steps",
-        )
+    table.add_column(style="dim", overflow="fold")
+    for row in rows:
+        table.add_row(row.name, row.value, Text(row.how))
     return table
+
+
+def render_chain(chain: Chain, console: "Console") -> None:
+    """Print each job of *chain*, and what they did together."""
+    from rich.text import Text
+
+    for job in chain.jobs:
+        render_summary(job, console)
+    console.print(Text(f"All {len(chain.jobs)} jobs together", style="bold"))
+    console.print()
+    console.print(_rows_table(chain_rows(chain)))
+    console.print()
 
 
 def _notes(summary: Summary) -> list["Text"]:
@@ -132,6 +134,8 @@ def _notes(summary: Summary) -> list["Text"]:
             "! No attempt went on from a checkpoint, so an identical end shows little: reclaim later, or save earlier."
         )
         notes.append(Text(text, style="yellow"))
+    if price_note(summary.cost):
+        notes.append(Text(f"! {price_note(summary.cost)}", style="yellow"))
     if summary.interval_reason:
         notes.insert(0, Text(summary.interval_reason, style="dim"))
     return [Text(), *notes] if notes else []
@@ -182,46 +186,5 @@ def _verdict(summary: Summary) -> "Table":
     return table
 
 
-def _steps(attempt: AttemptSummary) -> str:
-    if attempt.last_step is None or attempt.resumed_from_step is None:
-        return "none"
-    if attempt.last_step <= attempt.resumed_from_step:
-        return "none"
-    return f"{attempt.resumed_from_step + 1}-{attempt.last_step}"
-
-
-def _resumed(attempt: AttemptSummary) -> str:
-    return (
-        "?"
-        if attempt.resumed_from_step is None
-        else "start"
-        if attempt.resumed_from_step == 0
-        else str(attempt.resumed_from_step)
-    )
-
-
 def _or_dash(value: int | None) -> str:
     return "-" if value is None else str(value)
-
-
-def format_spread(spread: Spread | None) -> str:
-    """Return both numbers with one unit: ``4.2/9.1 ms``."""
-    if spread is None:
-        return "-"
-    if spread.p95 < 1:
-        return f"{_short(spread.p50 * 1000)}/{_short(spread.p95 * 1000)} ms"
-    return f"{_short(spread.p50)}/{_short(spread.p95)} s"
-
-
-def _short(value: float) -> str:
-    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
-
-
-def format_seconds(seconds: float | None) -> str:
-    """Return a duration for people: ``12.3 s``, ``4 min 05 s``, ``2 h 03 min``."""
-    if seconds is None:
-        return "-"
-    if seconds < 99.95:
-        return f"{seconds:.0f} s" if seconds == int(seconds) else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -3,27 +3,30 @@
 import dataclasses
 import json
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from spotproof.events import (
     AttemptEnded,
-    AttemptStarted,
     CheckpointCommitted,
     CheckpointRejected,
     Event,
     IntervalTuned,
-    Progress,
     Resumed,
     SaveFailed,
     Warned,
 )
-from spotproof.report.attempts import Window, attempt_windows, by_window
+from spotproof.report.attempts import attempt_windows, by_window, of_this_job
+from spotproof.report.cost import Cost, PriceTag, cost_of
 from spotproof.report.faults import FaultSummary
+from spotproof.report.missing import missing_of
+from spotproof.report.runs import Run, lost_seconds, lost_steps, seconds_between, seconds_per_step
+from spotproof.report.runs import finish_seconds as finish_time
+from spotproof.report.runs import undisturbed_seconds as undisturbed_time
+from spotproof.report.runs import useful_seconds as useful_time
 from spotproof.report.savings import aws_savings_percent, net_savings_percent
+from spotproof.report.waits import waits_of
 
 __all__ = ["AttemptSummary", "Spread", "Summary", "Verdict", "spread_of", "summarize", "to_json"]
 
@@ -123,7 +126,7 @@ class Summary:
     undisturbed_seconds: float | None
     """Running time of one undisturbed on-demand run."""
     undisturbed_source: str | None
-    """``measured`` (it was run) or ``computed`` (from this job's time per step: an assumption)."""
+    """``measured`` (it was run) or ``estimated`` (from this job's time per step, one start-up and one end)."""
     net_savings_percent: float | None
     useful_seconds: float | None
     """Time spent on steps that are part of the final model."""
@@ -131,6 +134,21 @@ class Summary:
     """From the submission to the end."""
     goodput: float | None
     """useful / wall."""
+    waiting_seconds: float | None
+    """For machines: in Pending, Starting, Interrupted and Restarting."""
+    no_capacity_seconds: float | None
+    """Of these, while the service said that there was no capacity."""
+    lost_seconds: float | None
+    """Spent on lost steps, at each attempt's own pace."""
+    finish_seconds: float | None
+    """From the last step to the end."""
+    saving_seconds: float | None
+    """What saves took from training: stalls, and in ``auto`` mode slowed steps."""
+    instance_type: str | None
+    instance_count: int
+    cost: Cost
+    missing: Mapping[str, str]
+    """Figures that are None, and why each is."""
     reclaims_planned: int | None = None
     """What the schedule asked for; None if it names no number."""
     verdict: Verdict | None = None
@@ -163,6 +181,7 @@ def summarize(
     verdict: Verdict | None = None,
     reclaims_planned: int | None = None,
     faults: FaultSummary | None = None,
+    price: PriceTag | None = None,
 ) -> Summary:
     """Return what the job of *description* did.
 
@@ -173,19 +192,44 @@ def summarize(
         verdict: Whether both ended with the same model.
         reclaims_planned: How many reclaims the schedule asked for.
         faults: What was let in besides.
+        price: Of one of its instances, or why none is known.
     """
+    events = of_this_job(events, description)
     windows = attempt_windows(description, events)
     groups = by_window(events, windows)
-    runs = [_Run(window, group) for window, group in zip(windows, groups, strict=True)]
+    runs = [Run(window, group) for window, group in zip(windows, groups, strict=True)]
     committed = [event for run in runs for event in run.of(CheckpointCommitted)]
     training = _number(description.get("TrainingTimeInSeconds"))
     billable = _number(description.get("BillableTimeInSeconds"))
-    useful = _useful_seconds(runs)
-    wall = _seconds_between(description.get("CreationTime"), description.get("TrainingEndTime"))
-    baseline, source = _undisturbed_seconds(description, undisturbed, runs)
-    lost = [_lost_steps(runs, index) for index in range(len(runs))]
+    useful = useful_time(runs)
+    wall = seconds_between(description.get("CreationTime"), description.get("TrainingEndTime"))
+    baseline, source = undisturbed_time(description, undisturbed, runs)
+    lost = [lost_steps(runs, index) for index in range(len(runs))]
     intervals = [run.of(IntervalTuned) for run in runs]
     last_interval = next((tuned[-1] for tuned in reversed(intervals) if tuned), None)
+    slowdown = last_interval.slowdown_seconds if last_interval else None
+    waits = waits_of(description)
+    recomputing = lost_seconds(runs, lost)
+    resources = description.get("ResourceConfig") or {}
+    num_instances = _instance_count(resources)
+    cost = cost_of(
+        price or PriceTag(usd_per_hour=None, source=""),
+        num_instances=num_instances,
+        billable_seconds=billable,
+        training_seconds=training,
+        undisturbed_seconds=baseline,
+        lost_seconds=recomputing,
+    )
+    known = {
+        "training_seconds": training,
+        "billable_seconds": billable,
+        "undisturbed_seconds": baseline,
+        "useful_seconds": useful,
+        "wall_seconds": wall,
+        "waiting_seconds": waits,
+        "lost_seconds": recomputing,
+        "cost": cost.usd,
+    }
     return Summary(
         job_name=str(description.get("TrainingJobName", "")),
         status=str(description.get("TrainingJobStatus", "unknown")),
@@ -206,7 +250,7 @@ def summarize(
         stall_seconds=spread_of([event.stall_seconds for event in committed]),
         durable_seconds=spread_of([event.durable_seconds for event in committed]),
         interval_seconds=last_interval.seconds if last_interval else None,
-        slowdown_seconds=last_interval.slowdown_seconds if last_interval else None,
+        slowdown_seconds=slowdown,
         interval_reason=last_interval.reason if last_interval else None,
         interval_changes=sum(max(0, len(tuned) - 1) for tuned in intervals),
         training_seconds=training,
@@ -219,6 +263,15 @@ def summarize(
         useful_seconds=useful,
         wall_seconds=wall,
         goodput=None if useful is None or not wall else useful / wall,
+        waiting_seconds=waits.total if waits else None,
+        no_capacity_seconds=waits.without_capacity if waits else None,
+        lost_seconds=recomputing,
+        finish_seconds=finish_time(description, runs),
+        saving_seconds=sum(event.stall_seconds + (slowdown or 0.0) for event in committed) if committed else None,
+        instance_type=resources.get("InstanceType"),
+        instance_count=num_instances,
+        cost=cost,
+        missing=missing_of(description, events, known),
         reclaims_planned=reclaims_planned,
         verdict=verdict,
         faults=None if faults is None else faults.with_lost_steps(lost),
@@ -231,47 +284,13 @@ def to_json(summary: Summary) -> dict[str, Any]:
     return plain
 
 
-class _Run:
-    """One attempt's window and events, and what follows from them."""
-
-    def __init__(self, window: Window, events: Sequence[Event]) -> None:
-        self.window = window
-        self.events = events
-        resumed = self.of(Resumed)
-        progress = sorted(self.of(Progress), key=lambda event: (event.step, event.at))
-        self.steps: dict[int, datetime] = {}
-        for event in progress:
-            self.steps.setdefault(event.step, event.at)
-        reached = [event.step for event in (*progress, *self.of(AttemptEnded), *self.of(CheckpointCommitted), *resumed)]
-        self.last_step = max(reached, default=None)
-        if resumed:
-            self.start_step: int | None = resumed[-1].step
-        elif self.of(AttemptStarted):
-            self.start_step = 0
-        else:  # its events were not mirrored; the log's first line says where training begins
-            self.start_step = min(self.steps, default=None)
-
-    def of(self, kind: type[Any]) -> list[Any]:
-        return [event for event in self.events if isinstance(event, kind)]
-
-    @property
-    def ready_at(self) -> datetime | None:
-        """When its first step began: the first progress is told there."""
-        return min((event.at for event in self.of(Progress)), default=None)
-
-    def time_of(self, step: int) -> datetime | None:
-        """When *step* was completed, or the nearest step before it that is known (progress is not told at each)."""
-        known = [number for number in self.steps if number <= step]
-        return self.steps[max(known)] if known else None
-
-
-def _attempt(number: int, run: _Run, lost_steps: int, *, has_come_far: bool) -> AttemptSummary:
+def _attempt(number: int, run: Run, lost_steps: int, *, has_come_far: bool) -> AttemptSummary:
     committed = run.of(CheckpointCommitted)
     resumed = run.of(Resumed)
     return AttemptSummary(
         number=number,
         outcome=_outcome(run),
-        seconds=_seconds_between(run.window.started_at, run.window.ended_at),
+        seconds=seconds_between(run.window.started_at, run.window.ended_at),
         resumed_from_step=run.start_step,
         began_anew=has_come_far and run.start_step == 0,
         last_step=run.last_step,
@@ -280,71 +299,24 @@ def _attempt(number: int, run: _Run, lost_steps: int, *, has_come_far: bool) -> 
         stall_seconds=spread_of([event.stall_seconds for event in committed]),
         durable_seconds=spread_of([event.durable_seconds for event in committed]),
         restore_seconds=resumed[-1].seconds if resumed else None,
-        start_up_seconds=_seconds_between(run.window.started_at, run.ready_at),
-        seconds_per_step=_seconds_per_step(run),
+        start_up_seconds=seconds_between(run.window.started_at, run.ready_at),
+        seconds_per_step=seconds_per_step(run),
         rejected=tuple(Rejected(step=event.step, reason=event.reason) for event in run.of(CheckpointRejected)),
         failed_saves=tuple(f"step {event.step}: {event.reason}" for event in run.of(SaveFailed)),
         warnings=tuple(dict.fromkeys(event.message for event in run.of(Warned))),
     )
 
 
-def _outcome(run: _Run) -> str:
+def _outcome(run: Run) -> str:
     if run.window.outcome != "unknown":
         return run.window.outcome
     ended = run.of(AttemptEnded)
     return str(ended[-1].outcome) if ended else "unknown"
 
 
-def _lost_steps(runs: Sequence[_Run], index: int) -> int:
-    """Return the steps of one attempt that the next one that started training computed again."""
-    last = runs[index].last_step
-    following = next((run.start_step for run in runs[index + 1 :] if run.start_step is not None), None)
-    return 0 if last is None or following is None else max(0, last - following)
-
-
-def _useful_seconds(runs: Sequence[_Run]) -> float | None:
-    """Return the time spent on steps that the final model is made of; None if no progress is known."""
-    total, has_progress = 0.0, False
-    for index, run in enumerate(runs):
-        begin = run.ready_at
-        if begin is None or not run.steps:
-            continue
-        has_progress = True
-        # A later attempt may have gone back behind this one altogether: then nothing of it lives on.
-        kept_to = min((later.start_step for later in runs[index + 1 :] if later.start_step is not None), default=None)
-        end = max(run.steps.values()) if kept_to is None else run.time_of(kept_to)
-        if end is not None:
-            total += max(0.0, (end - begin).total_seconds())
-    return total if has_progress else None
-
-
-def _undisturbed_seconds(
-    description: Mapping[str, Any], undisturbed: Mapping[str, Any] | None, runs: Sequence[_Run]
-) -> tuple[float | None, str | None]:
-    """Return the running time of one undisturbed run and where the figure comes from."""
-    if undisturbed is not None:
-        measured = _number(undisturbed.get("TrainingTimeInSeconds"))
-        return (measured, "measured") if measured is not None else (None, None)
-    if description.get("TrainingJobStatus") != "Completed" or not runs:
-        return None, None
-    first, last = runs[0], runs[-1]
-    paces = [pace for pace in (_seconds_per_step(run) for run in runs) if pace is not None]
-    start_up = _seconds_between(first.window.started_at, first.ready_at)
-    finish = _seconds_between(max(last.steps.values(), default=None), description.get("TrainingEndTime"))
-    if not paces or start_up is None or finish is None or last.last_step is None:
-        return None, None
-    return start_up + last.last_step * statistics.median(paces) + finish, "computed"
-
-
-def _seconds_per_step(run: _Run) -> float | None:
-    if len(run.steps) < 2:
-        return None
-    low, high = min(run.steps), max(run.steps)
-    return (run.steps[high] - run.steps[low]).total_seconds() / (high - low)
-
-
-def _seconds_between(begin: datetime | None, end: datetime | None) -> float | None:
-    return None if begin is None or end is None else (end - begin).total_seconds()
+def _instance_count(resources: Mapping[str, Any]) -> int:
+    groups = resources.get("InstanceGroups") or []
+    return int(resources.get("InstanceCount") or sum(group.get("InstanceCount", 0) for group in groups) or 1)
 
 
 def _number(value: Any) -> float | None:

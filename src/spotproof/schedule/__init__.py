@@ -7,8 +7,9 @@ is no clock here, so the same schedule gives the same reclaims in a test, in a s
 ``items`` is the form that lists of faults have as well.
 """
 
+from spotproof.durations import parse_duration
 from spotproof.schedule.grammar import MAX_GRACE_SECONDS, parse_schedule, read_trace
-from spotproof.schedule.items import Grammar, Words, parse_duration
+from spotproof.schedule.items import Grammar, Words
 from spotproof.schedule.recorded import RECORDED, RECORDED_PREFIX
 from spotproof.schedule.replay import Item, Moment, Reclaim, Replay, Schedule
 from spotproof.schedule.trace import Trace

@@ -5,24 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from spotproof.durations import parse_duration
 from spotproof.errors import SpecError
 
-__all__ = ["Grammar", "Words", "parse_duration"]
+__all__ = ["Grammar", "Words"]
 
-_UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _UNIT_BYTES: Final = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-
-
-def parse_duration(text: str) -> float:
-    """Return the seconds in ``30s``, ``2m``, ``1h``, ``1.5s``, ``250ms``.
-
-    Raises:
-        ValueError: *text* is not a number with a unit.
-    """
-    match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,9})?)(ms|s|m|h|d)", text.strip(), re.ASCII)
-    if match is None:
-        raise ValueError(f"{text!r} is not a duration.")
-    return float(match[1]) * _UNIT_SECONDS[match[2]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

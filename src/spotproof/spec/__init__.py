@@ -6,15 +6,27 @@ from. Whatever the service would refuse and can be known beforehand is refused h
 remedy.
 """
 
-from spotproof.spec.job import Hyperparameter, JobSpec, MetricDefinition, hyperparameter_text, split_s3_uri
-from spotproof.spec.read import parse_job_spec, read_job_spec
+from spotproof.spec.data import Channel, TensorBoardOutput
+from spotproof.spec.deadline import Deadline
+from spotproof.spec.job import JobSpec
+from spotproof.spec.places import as_folder, split_s3_uri
+from spotproof.spec.program import Hyperparameter, MetricDefinition, hyperparameter_text
+from spotproof.spec.read import parse_job_spec, profile_names, read_job_spec
+from spotproof.spec.schema import build_schema, format_schema
 
 __all__ = [
+    "Channel",
+    "Deadline",
     "Hyperparameter",
     "JobSpec",
     "MetricDefinition",
+    "TensorBoardOutput",
+    "as_folder",
+    "build_schema",
+    "format_schema",
     "hyperparameter_text",
     "parse_job_spec",
+    "profile_names",
     "read_job_spec",
     "split_s3_uri",
 ]

@@ -1,17 +1,120 @@
-"""From YAML to JobSpec, with errors that name file, line, field, value and remedy."""
+"""From job.yaml, its profiles and the command line to JobSpec, with errors that name file, line, column and remedy."""
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from spotproof.errors import SpecError
-from spotproof.spec.job import FieldRuleError, JobSpec, MetricDefinition
+from spotproof.spec.explain import explain, explain_unknown
+from spotproof.spec.interpolate import UnsetVariable, has_variables, interpolate
+from spotproof.spec.job import JobSpec
+from spotproof.spec.overrides import apply_override, merge_fields, parse_input, parse_override
+from spotproof.spec.part import GivenText
+from spotproof.spec.yaml_file import FieldPath, Mark, YamlFile, parse_yaml, read_text
 
-__all__ = ["parse_job_spec", "read_job_spec"]
+__all__ = ["parse_job_spec", "profile_names", "read_job_spec"]
+
+Problem = Callable[[FieldPath, str], None]
+
+
+def read_job_spec(
+    path: str | os.PathLike[str],
+    *,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    inputs: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    needs_inputs: bool = True,
+) -> JobSpec:
+    """Return the job that the YAML file at *path* describes; its local paths are relative to the file's folder.
+
+    Args:
+        path: The file.
+        profile: One of the file's profiles, which replaces some of its fields.
+        overrides: ``NAME=VALUE``, stronger than file and profile; local paths are relative to the working directory.
+        inputs: ``CHANNEL=PLACE``, the same for a channel.
+        environment: What ``${VARIABLE}`` stands for; by default this process's variables.
+        needs_inputs: Whether local inputs must exist.
+
+    Raises:
+        SpecError: The file is missing, is no YAML mapping, or a field is wrong; names file, line, field, value, remedy.
+    """
+    file = Path(path)
+    source = str(file)
+    found = parse_yaml(read_text(file), source)
+    fields, marks, value_marks = _choose_profile(found, profile, source)
+    known = fields.get("hyperparameters")
+    given = [parse_override(text, known if isinstance(known, dict) else ()) for text in overrides]
+    given += [parse_input(text) for text in inputs]
+    for override in given:
+        fields = apply_override(fields, override)
+        marks[override.path] = Mark(option=override.option)
+    variables = os.environ if environment is None else environment
+    fields = {
+        name: _filled(value, (name,), variables, lambda path: f"{source}, {_mark_of(path, value_marks)}")
+        for name, value in fields.items()
+    }
+    return parse_job_spec(fields, source=source, folder=file.resolve().parent, marks=marks, needs_inputs=needs_inputs)
+
+
+def profile_names(path: str | os.PathLike[str]) -> list[str]:
+    """Return the profiles of the YAML file at *path*.
+
+    Raises:
+        SpecError: The file is missing or is no YAML mapping.
+    """
+    profiles = parse_yaml(read_text(Path(path)), str(path)).fields.get("profiles")
+    return [str(name) for name in profiles] if isinstance(profiles, dict) else []
+
+
+def _choose_profile(
+    found: YamlFile, profile: str | None, source: str
+) -> tuple[dict[str, Any], dict[FieldPath, Mark], dict[FieldPath, Mark]]:
+    """Return the fields with those of the profile in their place, and where each of them stands."""
+    fields, marks, value_marks = dict(found.fields), dict(found.marks), dict(found.value_marks)
+    profiles = fields.pop("profiles", {})
+    where = f"{source}, {marks.get(('profiles',), Mark())}"
+    if not isinstance(profiles, dict) or not all(isinstance(value, dict) for value in profiles.values()):
+        raise SpecError(f"{where}, profiles: it is no mapping of profiles.", do="Write 'NAME: {field: value}' lines.")
+    for name, changes in profiles.items():
+        for field in changes:
+            if field not in JobSpec.model_fields:
+                path = ("profiles", str(name), str(field))
+                raise SpecError(
+                    f"{source}, {_mark_of(path, marks)}, {'.'.join(path)}: {explain_unknown((str(field),))}"
+                )
+    if profile is None:
+        return fields, marks, value_marks
+    if profile not in profiles:
+        names = ", ".join(map(str, profiles))
+        raise SpecError(
+            f"{source} has no profile {profile!r}.",
+            why=f"It has: {names}." if names else "It has none.",
+            do="Correct --profile, or write it: profiles: {" + profile + ": {max_run: 600}}.",
+        )
+    for known in (marks, value_marks):
+        inside = {path: mark for path, mark in known.items() if path[:2] == ("profiles", profile)}
+        known.update({path[2:]: mark for path, mark in inside.items() if path[2:]})
+    return merge_fields(fields, profiles[profile]), marks, value_marks
+
+
+def _filled(value: Any, path: FieldPath, variables: Mapping[str, str], where: Callable[[FieldPath], str]) -> Any:
+    """Return *value* with variables in place of their names; what the command line gave is left alone."""
+    if isinstance(value, dict):
+        return {key: _filled(item, (*path, str(key)), variables, where) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, (*path, str(index)), variables, where) for index, item in enumerate(value)]
+    if not isinstance(value, str) or isinstance(value, GivenText) or "${" not in value:
+        return value
+    try:
+        text = interpolate(value, variables)
+    except UnsetVariable as error:
+        raise SpecError(f"{where(path)}, {'.'.join(path)}: {error.what}", why=error.why, do=error.do) from error
+    return GivenText(text) if has_variables(value) else text
 
 
 def parse_job_spec(
@@ -19,7 +122,8 @@ def parse_job_spec(
     *,
     source: str = "The job",
     folder: Path | None = None,
-    lines: Mapping[str, int] | None = None,
+    marks: Mapping[FieldPath, Mark] | None = None,
+    needs_inputs: bool = True,
 ) -> JobSpec:
     """Return the job that *fields* describe, its relative local paths taken from *folder*.
 
@@ -27,194 +131,106 @@ def parse_job_spec(
         fields: As in job.yaml.
         source: Where they come from, for messages.
         folder: What local paths are relative to; they must exist. None leaves paths as they are, unchecked.
-        lines: Line of each field in *source*, for messages; keys are dotted (``inputs.training``).
+        marks: Where each field stands in *source*, for messages.
+        needs_inputs: Whether local inputs must exist.
 
     Raises:
         SpecError: Names every wrong field with its line, its value and the remedy.
     """
-    lines = lines or {}
-    prepared = dict(fields)
-    problems: list[tuple[int, str]] = []
+    marks = marks or {}
+    # A field whose lines are all commented out is one that was left out.
+    prepared = {name: value for name, value in fields.items() if value is not None}
+    problems: list[tuple[FieldPath, str]] = []
 
-    def problem(field: str, text: str) -> None:
-        line = lines.get(field) or lines.get(field.partition(".")[0], 0)
-        where = f"line {line}, {field}" if line else field
-        problems.append((line, f"{where}: {text}"))
+    def problem(path: FieldPath, text: str) -> None:
+        problems.append((path, text))
 
-    _prepare_environment(prepared, problem)
-    _prepare_hyperparameters(prepared, problem)
+    _check_values(prepared, problem)
     if folder is not None:
-        _resolve_paths(prepared, folder, problem)
+        prepared = _resolve_paths(prepared, folder, problem, needs_inputs)
     try:
         spec = JobSpec.model_validate(prepared)
     except ValidationError as error:
         unknown = [name for name in fields if name not in JobSpec.model_fields]
-        reported = {text.partition(":")[0].rpartition(" ")[2] for _, text in problems}
+        reported = {path[0] for path, _ in problems}
         for detail in error.errors():
-            field, text = _explain(detail)
-            if detail["type"] == "missing" and difflib.get_close_matches(field, unknown, n=1, cutoff=0.55):
+            path, text = explain(detail)
+            if detail["type"] == "missing" and difflib.get_close_matches(path[0], unknown, n=1, cutoff=0.55):
                 continue  # the misspelt field is reported, with this name
-            if field.partition(".")[0] not in {name.partition(".")[0] for name in reported}:
-                problem(field, text)
+            if path and path[0] not in reported and (path, text) not in problems:
+                problem(path, text)
     if problems:
-        texts = [text for _, text in sorted(problems, key=lambda item: item[0])]
-        raise SpecError(
-            f"{source}, {texts[0]}" if len(texts) == 1 else f"{source}:\n" + "\n".join(f"  {t}" for t in texts)
-        )
+        raise SpecError(_told(problems, source, marks))
     return spec
 
 
-def _prepare_environment(fields: dict[str, Any], problem: Any) -> None:
-    values = fields.get("environment")
-    if isinstance(values, dict):
-        for key, value in values.items():
+def _told(problems: list[tuple[FieldPath, str]], source: str, marks: Mapping[FieldPath, Mark]) -> str:
+    """Return one message for all *problems*, in the order of the file."""
+    lines = []
+    for path, text in problems:
+        mark = _mark_of(path, marks)
+        where = f"{mark}, " if mark.line else f"{mark}: " if mark.option else ""
+        name = ".".join(path)
+        lines.append(
+            (mark.line, f"{where}{name}: {text}" if not mark.option.endswith(f" {name}") else f"{where}{text}")
+        )
+    texts = [text for _, text in sorted(lines, key=lambda item: item[0])]
+    return f"{source}, {texts[0]}" if len(texts) == 1 else f"{source}:\n" + "\n".join(f"  {text}" for text in texts)
+
+
+def _mark_of(path: FieldPath, marks: Mapping[FieldPath, Mark]) -> Mark:
+    """Return where *path*, or what it is in, stands."""
+    for length in range(len(path), 0, -1):
+        if path[:length] in marks:
+            return marks[path[:length]]
+    return Mark()
+
+
+def _check_values(fields: Mapping[str, Any], problem: Problem) -> None:
+    """Find what YAML made of values that were meant otherwise."""
+    for field in ("environment", "tags"):
+        for key, value in _items(fields.get(field)):
             if isinstance(value, bool) or value is None:
                 problem(
-                    f"environment.{key}",
+                    (field, key),
                     f"{value!r} is no text. YAML takes yes, no, on, off, true, false for such. Put it in quotes.",
                 )
-        fields["environment"] = {
-            str(key): str(value) if isinstance(value, (int, float)) else value for key, value in values.items()
-        }
+    for key, value in _items(fields.get("hyperparameters")):
+        if value is None:
+            problem(("hyperparameters", key), "it has no value. Give one, or remove the line.")
+        elif isinstance(value, dict):
+            inner = next(iter(value), "name")
+            problem(
+                ("hyperparameters", key),
+                f"it is a mapping, not a text, a number, true, false or a list. Write {key}.{inner}: …",
+            )
+        elif not isinstance(value, (bool, int, float, str, list)):
+            problem(("hyperparameters", key), f"{value} is a {type(value).__name__}. Put it in quotes.")
 
 
-def _prepare_hyperparameters(fields: dict[str, Any], problem: Any) -> None:
-    values = fields.get("hyperparameters")
-    if isinstance(values, dict):
-        for key, value in values.items():
-            if value is None:
-                problem(f"hyperparameters.{key}", "it has no value. Give one, or remove the line.")
-            elif isinstance(value, dict):
-                inner = next(iter(value), "name")
-                problem(
-                    f"hyperparameters.{key}",
-                    f"it is a mapping, not a text, a number, true, false or a list. Write {key}.{inner}: …",
-                )
-            elif not isinstance(value, (bool, int, float, str, list)):
-                problem(f"hyperparameters.{key}", f"{value} is a {type(value).__name__}. Put it in quotes.")
-        fields["hyperparameters"] = {str(key): value for key, value in values.items()}
+def _items(mapping: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(mapping, dict):
+        for key, value in mapping.items():
+            yield str(key), value
 
 
-def _resolve_paths(fields: dict[str, Any], folder: Path, problem: Any) -> None:
+def _resolve_paths(fields: dict[str, Any], folder: Path, problem: Problem, needs_inputs: bool) -> dict[str, Any]:
     inputs = fields.get("inputs")
     if isinstance(inputs, dict):
-        resolved = {}
-        for channel, place in inputs.items():
-            if isinstance(place, str) and place and "://" not in place:
+        resolved: dict[str, Any] = {}
+        for name, channel in inputs.items():
+            place = channel.get("s3_uri") if isinstance(channel, dict) else channel
+            if isinstance(place, str) and place and "://" not in place and not place.startswith("{"):
                 path = (folder / os.path.expanduser(place)).resolve()
-                if not path.exists():
-                    problem(f"inputs.{channel}", f"{place!r} does not exist (looked for {path}). Correct the path.")
-                place = str(path)
-            resolved[channel] = place
-        fields["inputs"] = resolved
+                if needs_inputs and not path.exists():
+                    problem(("inputs", str(name)), f"{place!r} does not exist (looked for {path}). Correct the path.")
+                channel = {**channel, "s3_uri": str(path)} if isinstance(channel, dict) else str(path)
+            resolved[name] = channel
+        fields = {**fields, "inputs": resolved}
     source_dir = fields.get("source_dir")
     if isinstance(source_dir, str):
         path = (folder / os.path.expanduser(source_dir)).resolve()
         if not path.is_dir():
-            problem("source_dir", f"{source_dir!r} is no folder (looked for {path}). Correct the path.")
-        fields["source_dir"] = path
-
-
-def _explain(detail: Any) -> tuple[str, str]:
-    """Return field and text of one of pydantic's findings, in this project's words."""
-    location = [str(part) for part in detail["loc"]]
-    kind, value = detail["type"], detail["input"]
-    cause = detail.get("ctx", {}).get("error")
-    if isinstance(cause, FieldRuleError):
-        return cause.field, str(cause)
-    if location and location[0] == "hyperparameters":  # a union: one finding for each of its types
-        location = location[:2]
-    field = ".".join(location)
-    if isinstance(cause, SpecError):
-        return field, str(cause)
-    if kind == "missing":
-        return field, "it is missing. Add it."
-    if kind == "extra_forbidden":
-        known = list(JobSpec.model_fields) if len(location) == 1 else list(MetricDefinition.model_fields)
-        close = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.55)
-        remedy = f"Did you mean {close[0]!r}?" if close else f"Known are: {', '.join(known)}."
-        return field, f"there is no such field. {remedy}"
-    wanted = {
-        "string_type": "a text; put it in quotes",
-        "int_type": "a whole number without quotes",
-        "int_from_float": "a whole number",
-        "bool_type": "true or false, without quotes",
-        "dict_type": "a mapping, 'key: value' lines",
-        "tuple_type": "a list",
-        "model_type": "a mapping with Name and Regex",
-        "is_instance_of": "a path",
-    }.get(kind)
-    shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:79] + "…"
-    return field, f"{shown} is not {wanted}." if wanted else f"{shown}: {detail['msg']}."
-
-
-def read_job_spec(
-    path: str | os.PathLike[str],
-    *,
-    inputs: Mapping[str, str] | None = None,
-    hyperparameters: Mapping[str, str] | None = None,
-) -> JobSpec:
-    """Return the job that the YAML file at *path* describes; its local paths are relative to the file's folder.
-
-    Args:
-        path: The file.
-        inputs: Channels that replace the file's; local paths are relative to the working directory.
-        hyperparameters: Values that replace the file's.
-
-    Raises:
-        SpecError: The file is missing, is no YAML mapping, or a field is wrong; names file, line, field, value, remedy.
-    """
-    import yaml
-
-    file = Path(path)
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise SpecError(f"There is no file {file}.", do="Give the path of a job.yaml.") from error
-    except IsADirectoryError as error:
-        raise SpecError(f"{file} is a folder.", do=f"Give the file in it, for example {file / 'job.yaml'}.") from error
-    except UnicodeDecodeError as error:
-        raise SpecError(f"{file} is no text file (UTF-8).", do="Give the path of a job.yaml.") from error
-    except OSError as error:
-        raise SpecError(f"{file} cannot be read: {error.strerror}.", do="Correct its permissions.") from error
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        fields = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        reason = getattr(error, "problem", None) or str(error)
-        raise SpecError(
-            f"{file}{where}: this is no YAML: {reason}.", do="Correct the line or the one before it."
-        ) from error
-    if not isinstance(root, yaml.MappingNode) or not isinstance(fields, dict):
-        found = "empty" if fields is None else f"a {type(fields).__name__}, not a mapping"
-        raise SpecError(f"{file} is {found}.", do="Write 'field: value' lines; the fields are the Estimator's words.")
-    lines: dict[str, int] = {}
-    _find_lines(root, "", lines, file)
-    not_text = [key for key in fields if not isinstance(key, str)]
-    if not_text:
-        raise SpecError(f"{file}: {not_text[0]!r} is no field.", do="Remove it.")
-    for field, given in (("hyperparameters", dict(hyperparameters or {})), ("inputs", dict(inputs or {}))):
-        if field == "inputs":
-            given = {key: value if "://" in value else os.path.abspath(value) for key, value in given.items()}
-        if given and isinstance(fields.get(field) or {}, dict):
-            fields[field] = {**(fields.get(field) or {}), **given}
-    return parse_job_spec(fields, source=str(file), folder=file.resolve().parent, lines=lines)
-
-
-def _find_lines(node: Any, prefix: str, lines: dict[str, int], file: Path) -> None:
-    import yaml
-
-    for key, value in node.value:
-        name = f"{prefix}{key.value}"
-        line = key.start_mark.line + 1
-        if name in lines:
-            raise SpecError(
-                f"{file}, line {line}, {name}: it is given twice, first in line {lines[name]}.",
-                why="YAML would silently take the last.",
-                do="Remove one.",
-            )
-        lines[name] = line
-        if isinstance(value, yaml.MappingNode):
-            _find_lines(value, f"{name}.", lines, file)
+            problem(("source_dir",), f"{str(source_dir)!r} is no folder (looked for {path}). Correct the path.")
+        fields = {**fields, "source_dir": path}
+    return fields

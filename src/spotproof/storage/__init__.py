@@ -5,7 +5,17 @@ Loads neither torch nor boto3; obstore only when S3 is used.
 """
 
 from spotproof.storage._base import Chunk, Entry, Storage, StorageUnavailable, checked_key
+from spotproof.storage._fsspec import serve_s3_urls
 from spotproof.storage._local import LocalStorage
 from spotproof.storage._open import open_storage
 
-__all__ = ["Chunk", "Entry", "LocalStorage", "Storage", "StorageUnavailable", "checked_key", "open_storage"]
+__all__ = [
+    "Chunk",
+    "Entry",
+    "LocalStorage",
+    "Storage",
+    "StorageUnavailable",
+    "checked_key",
+    "open_storage",
+    "serve_s3_urls",
+]

@@ -31,6 +31,7 @@ from spotproof.events import (
     Event,
     Progress,
     Resumed,
+    StepsPlanned,
     event_file,
     progress_line,
     to_line,
@@ -92,6 +93,7 @@ def tell(step: int) -> None:
 
 
 record(AttemptStarted(attempt=attempt, run_id="r", config={}, versions={}))
+record(StepsPlanned(attempt=attempt, total_steps=options.steps))
 start, value = 0, 1
 if options.mutant == "trusting":
     steps = committed_steps(storage)

@@ -61,7 +61,7 @@ def test_spec_error_is_shown_with_its_exit_code(capsys: pytest.CaptureFixture[st
     out, err = capsys.readouterr()
     assert out == ""
     assert "error: There is no file" in err
-    assert "→ Give the path of a job.yaml." in err
+    assert "→ Give the path of a job.yaml" in err
     assert "Traceback" not in err
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from spotproof.errors import LaunchError, SpecError
+from spotproof.errors import LaunchError
 from spotproof.launch import TrainingService
 
 AT = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -103,22 +103,3 @@ def test_no_region(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     with pytest.raises(LaunchError, match="AWS_DEFAULT_REGION"):
         TrainingService()
-
-
-def test_empty_folder_is_not_uploaded(service: TrainingService, tmp_path: Path) -> None:
-    """An input without a file is refused here, as the service would refuse it later."""
-    with pytest.raises(SpecError, match="no file"):
-        service.upload(tmp_path, "s3://bucket/prefix/")
-
-
-def test_files_keep_their_places(service: TrainingService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder's files keep their relative paths below the prefix; a single file keeps its name."""
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "a.bin").write_bytes(b"a")
-    (tmp_path / "b.bin").write_bytes(b"b")
-    sent: list[tuple[str, str]] = []
-    monkeypatch.setattr(service._s3, "upload_file", lambda path, bucket, key: sent.append((bucket, key)))
-
-    assert service.upload(tmp_path, "s3://bucket/x/") == 2
-    assert service.upload(tmp_path / "b.bin", "s3://bucket/y/") == 1
-    assert sent == [("bucket", "x/b.bin"), ("bucket", "x/sub/a.bin"), ("bucket", "y/b.bin")]

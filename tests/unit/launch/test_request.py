@@ -2,18 +2,15 @@
 
 import re
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any
 
-import botocore.session
-import botocore.validate
 import pytest
 
+from request_rules import find_violations
 from spotproof.contract import PROGRESS_LINE_REGEX, STEP_METRIC_NAME, STEP_METRIC_REGEX
 from spotproof.errors import SpecError
 from spotproof.events import Progress, progress_line
 from spotproof.launch.request import build_request, unique_job_name, with_uploaded_inputs
-from spotproof.spec import JobSpec, MetricDefinition
+from spotproof.spec import Channel, JobSpec, MetricDefinition, TensorBoardOutput
 
 SPEC = JobSpec(
     name="cifar10",
@@ -25,7 +22,7 @@ SPEC = JobSpec(
     max_wait=200,
     max_retry_attempts=2,
     checkpoint_s3_uri="s3://bkt/ck",
-    inputs={"train": "s3://bkt/data/"},
+    inputs={"train": Channel(s3_uri="s3://bkt/data/")},
     output_path="s3://mybkt/",
     hyperparameters={"lr": 0.1, "name": "abc", "n": 3, "flag": True, "l": [1, 2]},
     environment={"A": "b"},
@@ -79,37 +76,7 @@ MINIMAL = JobSpec(name="a", image_uri="i", role=SPEC.role, instance_type="ml.m5.
 )
 def test_botocore_accepts_the_request(spec: JobSpec) -> None:
     """Types, required members, lengths, patterns and enumerations of botocore's service model hold."""
-    model = botocore.session.get_session().get_service_model("sagemaker").operation_model("CreateTrainingJob")
-    request = build_request(spec, job_name="job-1")
-
-    report = botocore.validate.ParamValidator().validate(request, model.input_shape)
-
-    assert not report.has_errors(), report.generate_report()
-    assert violations(request, model.input_shape) == []
-
-
-def violations(value: Any, shape: Any, path: str = "") -> list[str]:
-    """What the service would check and botocore does not: max, pattern, enum."""
-    if shape.type_name == "structure":
-        return [v for k, item in value.items() for v in violations(item, shape.members[k], f"{path}.{k}")]
-    if shape.type_name == "list":
-        found = [v for item in value for v in violations(item, shape.member, f"{path}[]")]
-        return found + ([f"{path} too long"] if len(value) > shape.metadata.get("max", len(value)) else [])
-    if shape.type_name == "map":
-        return [
-            v for k, item in value.items() for v in [*violations(k, shape.key), *violations(item, shape.value, path)]
-        ]
-    if shape.type_name != "string":
-        return []
-    found = []
-    if len(value) > shape.metadata.get("max", len(value)):
-        found.append(f"{path} too long")
-    if shape.metadata.get("enum") and value not in shape.metadata["enum"]:
-        found.append(f"{path} not in enum")
-    pattern = shape.metadata.get("pattern")
-    if pattern and r"\p" not in pattern and not re.fullmatch(pattern, value):
-        found.append(f"{path}={value!r} does not match {pattern}")
-    return found
+    assert find_violations(build_request(spec, job_name="job-1")) == []
 
 
 def test_absent_things_are_not_sent() -> None:
@@ -125,6 +92,104 @@ def test_absent_things_are_not_sent() -> None:
     }
     assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 86400}
     assert request["EnableManagedSpotTraining"] is False
+
+
+EVERYTHING = JobSpec(
+    name="full",
+    image_uri="i",
+    role=SPEC.role,
+    instance_types=("ml.g5.xlarge", "ml.g4dn.xlarge"),
+    instance_count=2,
+    volume_size=100,
+    volume_kms_key="alias/disk",
+    keep_alive_period_in_seconds=600,
+    input_mode="FastFile",
+    inputs={
+        "train": Channel(s3_uri="s3://bkt/a/", distribution="ShardedByS3Key", content_type="image/png", shuffle_seed=1),
+        "listed": Channel(
+            s3_uri="s3://bkt/b",
+            s3_data_type="AugmentedManifestFile",
+            attribute_names=("source-ref",),
+            input_mode="Pipe",
+            record_wrapping="RecordIO",
+            compression="Gzip",
+        ),
+        "lustre": Channel(
+            file_system_id="fs-0123456789abcdef0",
+            file_system_type="FSxLustre",
+            directory_path="/mount/data",
+            input_mode="File",
+        ),
+    },
+    output_path="s3://mybkt/out",
+    output_kms_key="alias/out",
+    disable_output_compression=True,
+    checkpoint_s3_uri="s3://bkt/ck/",
+    checkpoint_local_path="/opt/ml/ck",
+    tensorboard_output_config=TensorBoardOutput(
+        s3_output_path="s3://mybkt/tb", container_local_output_path="/opt/ml/tb"
+    ),
+    container_entry_point=("python", "-m", "spotproof.container"),
+    container_arguments=("train.py",),
+    enable_sagemaker_metrics=True,
+    subnets=("subnet-1",),
+    security_group_ids=("sg-1",),
+    encrypt_inter_container_traffic=True,
+    enable_network_isolation=True,
+    tags={"team": "vision"},
+)
+
+
+def test_each_field_is_where_the_service_reads_it() -> None:
+    """Member by member, what the Estimator's words become."""
+    request = build_request(EVERYTHING, job_name="full-1")
+
+    assert find_violations(request) == []
+    assert request["AlgorithmSpecification"]["ContainerEntrypoint"] == ["python", "-m", "spotproof.container"]
+    assert request["AlgorithmSpecification"]["ContainerArguments"] == ["train.py"]
+    assert request["AlgorithmSpecification"]["EnableSageMakerMetricsTimeSeries"] is True
+    assert request["AlgorithmSpecification"]["TrainingInputMode"] == "FastFile"
+    assert request["ResourceConfig"] == {
+        "InstanceType": "ml.g5.xlarge",
+        "InstanceCount": 2,
+        "VolumeSizeInGB": 100,
+        "VolumeKmsKeyId": "alias/disk",
+        "KeepAlivePeriodInSeconds": 600,
+    }
+    assert request["OutputDataConfig"] == {
+        "S3OutputPath": "s3://mybkt/out",
+        "KmsKeyId": "alias/out",
+        "CompressionType": "NONE",
+    }
+    assert request["CheckpointConfig"] == {"S3Uri": "s3://bkt/ck/", "LocalPath": "/opt/ml/ck"}
+    assert request["TensorBoardOutputConfig"] == {"S3OutputPath": "s3://mybkt/tb", "LocalPath": "/opt/ml/tb"}
+    assert request["VpcConfig"] == {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]}
+    assert request["EnableInterContainerTrafficEncryption"] is True
+    assert request["EnableNetworkIsolation"] is True
+    assert request["Tags"] == [{"Key": "team", "Value": "vision"}]
+    train, listed, lustre = request["InputDataConfig"]
+    assert train == {
+        "ChannelName": "train",
+        "ContentType": "image/png",
+        "ShuffleConfig": {"Seed": 1},
+        "DataSource": {
+            "S3DataSource": {
+                "S3DataType": "S3Prefix",
+                "S3Uri": "s3://bkt/a/",
+                "S3DataDistributionType": "ShardedByS3Key",
+            }
+        },
+    }
+    assert (listed["InputMode"], listed["CompressionType"], listed["RecordWrapperType"]) == ("Pipe", "Gzip", "RecordIO")
+    assert listed["DataSource"]["S3DataSource"]["AttributeNames"] == ["source-ref"]
+    assert lustre["DataSource"] == {
+        "FileSystemDataSource": {
+            "FileSystemId": "fs-0123456789abcdef0",
+            "FileSystemAccessMode": "ro",
+            "FileSystemType": "FSxLustre",
+            "DirectoryPath": "/mount/data",
+        }
+    }
 
 
 def test_own_step_metric_and_full_lists_are_left_alone() -> None:
@@ -148,15 +213,20 @@ def test_step_metric_reads_our_progress_line() -> None:
 
 
 def test_local_inputs_must_be_uploaded_first() -> None:
-    """A request never names a path of this machine."""
-    spec = SPEC.model_copy(update={"inputs": {"train": "/data/x", "other": "s3://bkt/o"}})
+    """A request never names a path of this machine; other content has another place, below the output."""
+    inputs = {"train": Channel(s3_uri="/data/x"), "other": Channel(s3_uri="s3://bkt/o")}
+    spec = SPEC.model_copy(update={"inputs": inputs})
     with pytest.raises(SpecError, match="S3 only"):
         build_request(spec, job_name="j")
 
-    staged, uploads = with_uploaded_inputs(spec, job_name="j")
+    staged = with_uploaded_inputs(spec, {"train": "abc"})
+    changed = with_uploaded_inputs(spec, {"train": "def"})
 
-    assert uploads == {"s3://mybkt/j/input/train/": Path("/data/x")}
-    assert staged.inputs == {"train": "s3://mybkt/j/input/train/", "other": "s3://bkt/o"}
+    assert {name: channel.s3_uri for name, channel in staged.inputs.items()} == {
+        "train": "s3://mybkt/inputs/train/abc/",
+        "other": "s3://bkt/o",
+    }
+    assert changed.inputs["train"].s3_uri == "s3://mybkt/inputs/train/def/"
     assert build_request(staged, job_name="j")["InputDataConfig"][0]["ChannelName"] == "train"
 
 

@@ -6,6 +6,7 @@ tests/faults/test_exact_resume.py and test_loops.py say whether the others still
 
 import dataclasses
 import inspect
+import os
 
 import lightning.pytorch as pl
 import pytest
@@ -13,6 +14,8 @@ import torchmetrics
 from lightning.pytorch import callbacks
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.trainer.connectors.logger_connector.result import _Metadata, _ResultMetric, _Sync
+
+from spotproof.lightning import _private as private
 
 TRAINER = [
     "fit_loop.on_run_end",
@@ -142,3 +145,15 @@ def test_the_tensorboard_logger_has_its_parts(tmp_path):
     logger = TensorBoardLogger(tmp_path)
     for name in ("_experiment", "_version", "_kwargs", "_fs"):
         assert hasattr(logger, name), f"TensorBoardLogger.{name} is gone"
+
+
+def test_tensorboards_writer_tells_its_files(tmp_path):
+    """The files that are open are part of each checkpoint, those of sub-folders too."""
+    logger = TensorBoardLogger(tmp_path)
+    logger.experiment.add_scalars("pair", {"a": 1.0}, 0)
+    paths = sorted(private.event_paths(logger))
+    logger.experiment.flush()
+    assert [os.path.getsize(path) > 50 for path in paths] == [True, True]
+    assert [os.path.dirname(path) for path in paths] == [logger.log_dir, f"{logger.log_dir}/pair_a"]
+    assert {"_experiment", "_version", "_kwargs"} <= vars(logger).keys()
+    logger.finalize("success")

@@ -178,3 +178,34 @@ def test_what_a_server_finds_after_its_own_end(code, has_files, ends):
         assert actions == [ev.Discard(0), ev.RequestCapacity(1)]
     else:
         assert state.failure_reason == "AlgorithmError: why, exit code: 9"
+
+
+@pytest.mark.parametrize("where", ["downloading", "reclaimed"])
+def test_a_server_that_comes_back_uploads_nothing_that_never_was(where):
+    """A stopped attempt that never ran, or whose machines were lost, has no files, though its directories are there."""
+    state = begin()
+    if where == "downloading":
+        state.handle(ev.CapacityFound(1, 0))
+        assert state.handle(ev.StopRequested(2)) == [ev.Kill(0, keep_files=True)]
+    else:
+        train(state)
+        assert state.handle(ev.ReclaimDue(3, 0, 60.0)) == [ev.Terminate(0)]
+        state.handle(ev.StopRequested(4))
+    assert not state.has_kept_files
+    assert state.handle(ev.ServerLost(50, 7, True)) == [ev.Discard(0)]
+    assert (state.status, state.secondary) == ("Stopped", "Stopped")
+    assert "Uploading" not in statuses(state)
+
+
+def test_retries_are_used_up():
+    """MaximumRetryAttempts internal errors are followed by another attempt each, interruptions by as many as come."""
+    state = begin(max_retries=2)
+    for attempt in range(4):
+        state.handle(ev.CapacityFound(1, attempt))
+        if attempt == 1:
+            state.handle(ev.ReclaimDue(2, attempt, 0.0))
+        else:
+            state.handle(ev.PreparationFailed(2, attempt, "InternalServerError: no host"))
+        state.handle(ev.HostsGone(3, attempt))
+        assert state.is_terminal == (attempt == 3)
+    assert (state.status, state.failure_reason) == ("Failed", "InternalServerError: no host")

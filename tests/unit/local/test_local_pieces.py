@@ -17,6 +17,7 @@ from spotproof.local.metrics import MetricReader
 from spotproof.local.processes import process_start_time
 from spotproof.local.removal import remove_tree
 from spotproof.local.request import parse_request
+from spotproof.local.shelf import ImageShelf
 from spotproof.local.validate import validate
 from spotproof.local.wire import WireError
 
@@ -269,7 +270,8 @@ def test_no_request_breaks_the_platform(tmp_path_factory, data):
         break
     try:
         cleaned = validate("sagemaker", "CreateTrainingJob", request)
-        plan = parse_request(cleaned, {"image": Image(folder, ["true"])}, region="us-east-1", spot_price_factor=0.3)
+        shelf = ImageShelf({"image": Image(folder, ["true"])}, None)
+        plan = parse_request(cleaned, shelf.find, region="us-east-1", spot_price_factor=0.3)
     except WireError:
         return
     assert plan.command

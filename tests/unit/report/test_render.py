@@ -8,7 +8,7 @@ from rich.console import Console
 from test_summary import TWICE, TWICE_EVENTS
 
 from spotproof.report import FaultCount, FaultSummary, Verdict, render_summary, summarize
-from spotproof.report.render import format_seconds, format_spread
+from spotproof.report.figures import format_seconds, format_spread
 from spotproof.report.summary import Spread, Summary
 
 SUMMARY = dataclasses.replace(

@@ -163,11 +163,11 @@ def test_savings_by_both_formulas() -> None:
     assert summary.undisturbed_job_name == "twin"
 
 
-def test_undisturbed_time_is_computed_and_said_to_be() -> None:
-    """Without an undisturbed run its time is start-up + steps at the measured pace + the end, and marked computed."""
+def test_undisturbed_time_is_estimated_and_said_to_be() -> None:
+    """Without an undisturbed run its time is start-up + steps at the measured pace + the end, and marked estimated."""
     summary = summarize(TWICE, TWICE_EVENTS)
 
-    assert summary.undisturbed_source == "computed"
+    assert summary.undisturbed_source == "estimated"
     assert summary.undisturbed_seconds == pytest.approx((20 - 10) + 100 * 1.0 + (205 - 192))
 
 
@@ -351,3 +351,17 @@ def test_what_faults_cost() -> None:
     assert "attempt 1 had faults: torn 3×" in summary.faults.story()
     assert "S3 had faults: error 9×" in summary.faults.story()
     assert summary.faults.command() == "--reclaim 'step:5' --sync-faults 'torn:1' --s3-faults 'error:1'"
+
+
+def test_an_attempt_that_was_killed_before_it_told_of_its_resume() -> None:
+    """Its first line of progress says where it began: the second of three went on from 20, not from the start."""
+    events = [
+        started(0, 11),
+        *steps(0, 0, 33, 15),
+        committed(0, 20, 36),
+        started(1, 76),
+        *steps(1, 20, 20, 80),
+    ]
+    summary = summarize(TWICE, events)
+    assert summary.attempts[1].resumed_from_step == 20
+    assert summary.attempts[0].lost_steps == 13

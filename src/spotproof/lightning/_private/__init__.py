@@ -11,10 +11,15 @@ from spotproof.lightning._private.files import clocks, file_memories, restore_cl
 from spotproof.lightning._private.finders import found, search_again, take_over
 from spotproof.lightning._private.loggers import (
     csv_state,
+    event_paths,
     follow_csv,
     follow_tensorboard,
+    log_dir_of,
     restore_csv,
+    spool_tensorboard,
+    tell_restart,
     watch_csv,
+    watch_end,
 )
 from spotproof.lightning._private.loops import (
     FitHooks,
@@ -44,6 +49,7 @@ __all__ = [
     "csv_state",
     "data_without_position",
     "dump_checkpoint",
+    "event_paths",
     "file_memories",
     "follow_csv",
     "follow_tensorboard",
@@ -51,6 +57,7 @@ __all__ = [
     "found",
     "handlers_to_restore",
     "is_between_optimizer_steps",
+    "log_dir_of",
     "logged_steps",
     "positions",
     "refuse_strategy",
@@ -63,7 +70,10 @@ __all__ = [
     "run_state",
     "saved_positions",
     "search_again",
+    "spool_tensorboard",
     "take_over",
+    "tell_restart",
     "validation_states",
     "watch_csv",
+    "watch_end",
 ]

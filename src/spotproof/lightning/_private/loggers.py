@@ -5,32 +5,120 @@ Source: lightning 2.6.6, ``csv_logs.py`` and ``tensorboard.py`` in ``fabric/logg
 
 import csv
 import os
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from lightning.fabric.utilities.cloud_io import get_filesystem
+from lightning.pytorch.core.saving import save_hparams_to_yaml
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-__all__ = ["csv_state", "follow_csv", "follow_tensorboard", "restore_csv", "watch_csv"]
+__all__ = [
+    "csv_state",
+    "event_paths",
+    "follow_csv",
+    "follow_tensorboard",
+    "log_dir_of",
+    "restore_csv",
+    "spool_tensorboard",
+    "tell_restart",
+    "watch_csv",
+    "watch_end",
+]
+
+_HEADER_ONLY_BYTES = 200
 
 
-def follow_tensorboard(logger: TensorBoardLogger, version: int | str, step: int) -> None:
-    """Make *logger* write on in the folder of *version*; what was logged at *step* and after is superseded.
+def follow_tensorboard(logger: TensorBoardLogger, version: int | str, purge_step: int | None) -> None:
+    """Make *logger* write on in the folder of *version*.
 
-    Lightning opens the logger before any callback is asked, which makes an empty folder of the next version; that is
-    removed. TensorBoard drops the superseded points when it reads a file that begins with the purge step.
+    TensorBoard drops what was logged at *purge_step* and after when it comes to a file that begins with it.
     """
-    opened = logger._experiment
-    if opened is not None:
-        opened.close()
-        folder = logger.log_dir
-        for name in logger._fs.ls(folder, detail=False):
-            # Only the file just made, which holds nothing but its header, and only if the folder is not the one wanted.
-            if logger.version != version and logger._fs.size(name) < 200:
-                logger._fs.rm(name)
-        if logger.version != version and not logger._fs.ls(folder, detail=False):
-            logger._fs.rmdir(folder)
-    logger._experiment = None
+    _close_unused(logger, version)
     logger._version = version
-    logger._kwargs["purge_step"] = step
+    if purge_step is not None:
+        logger._kwargs["purge_step"] = purge_step
+
+
+def tell_restart(logger: TensorBoardLogger, kept: Iterable[bytes]) -> None:
+    """Write a restart at the step after the last of the events in *kept*, parts of files that begin with a record.
+
+    TensorBoard drops what it has read at that step and after. What is kept stays, at whatever steps a user logs.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+    last = -1
+    for data in kept:
+        end = 0
+        while end + 12 < len(data):
+            begin, length = end + 12, int.from_bytes(data[end : end + 8], "little")
+            last = max(last, Event.FromString(bytes(data[begin : begin + length])).step)
+            end = begin + length + 4
+    restart = Event(step=last + 1, session_log=SessionLog(status=SessionLog.START))
+    for writer in (logger.experiment.all_writers or {}).values():
+        writer.event_writer.add_event(restart)
+
+
+def _close_unused(logger: TensorBoardLogger, version: int | str) -> None:
+    """Take back what Lightning made when it opened the logger, before any callback was asked.
+
+    That is a file with nothing but its header, in an empty folder of the next version.
+    """
+    paths, opened = event_paths(logger), logger._experiment
+    logger._experiment = None
+    if opened is None:
+        return
+    opened.close()
+    for path in paths:
+        files = get_filesystem(path)
+        if files.exists(path) and files.size(path) < _HEADER_ONLY_BYTES:
+            files.rm_file(path)
+    folder = logger.log_dir
+    if logger.version != version and "://" not in folder and not logger._fs.ls(folder, detail=False):
+        logger._fs.rmdir(folder)
+
+
+def event_paths(logger: TensorBoardLogger) -> list[str]:
+    """Return the event files that *logger* has open; none with a writer that is not TensorBoard's own."""
+    writers = getattr(logger._experiment, "all_writers", None) or {}
+    files: list[Any] = [getattr(writer, "event_writer", None) for writer in writers.values()]
+    return [file._file_name for file in files if hasattr(file, "_file_name")]
+
+
+def spool_tensorboard(logger: TensorBoardLogger, folder: str) -> None:
+    """Make *logger* write its events to *folder*, whatever its own place is."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    _close_unused(logger, logger.version)
+    logger._experiment = SummaryWriter(log_dir=folder, **logger._kwargs)
+    hparams_file = os.path.join(folder, logger.NAME_HPARAMS_FILE)
+
+    def save() -> None:
+        # Lightning's own asks the logger's place at each call whether the file is there, which takes a while in S3.
+        logger.experiment.flush()
+        if logger.hparams and not os.path.exists(hparams_file):
+            save_hparams_to_yaml(hparams_file, logger.hparams)
+
+    logger.save = save  # type: ignore[method-assign]
+
+
+def log_dir_of(logger: TensorBoardLogger, version: int | str) -> str:
+    """Return the folder that *logger* would have with *version*."""
+    own, logger._version = logger._version, version
+    try:
+        return str(logger.log_dir)
+    finally:
+        logger._version = own
+
+
+def watch_end(logger: TensorBoardLogger, ended: Callable[[], None]) -> None:
+    """Call *ended* whenever *logger* has been finalized: after each ``fit``, ``test`` and so on."""
+    finalize = logger.finalize
+
+    def finalize_and_tell(status: str) -> None:
+        finalize(status)
+        ended()
+
+    logger.finalize = finalize_and_tell  # type: ignore[method-assign]
 
 
 def follow_csv(logger: CSVLogger, version: int | str) -> None:

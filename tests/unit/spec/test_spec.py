@@ -55,7 +55,10 @@ def test_good_file_is_read(folder: Path) -> None:
     """A right file gives a JobSpec with local paths resolved from its own folder."""
     spec = read_job_spec(write(folder, GOOD))
 
-    assert spec.inputs == {"training": str(folder / "data"), "other": "s3://bucket/other"}
+    assert {name: channel.s3_uri for name, channel in spec.inputs.items()} == {
+        "training": str(folder / "data"),
+        "other": "s3://bucket/other",
+    }
     assert spec.local_inputs == {"training": folder / "data"}
     assert spec.source_dir == folder
     assert spec.entrypoint == ("train.py", "--verbose", "two words")
@@ -162,7 +165,7 @@ def test_all_errors_come_at_once(folder: Path) -> None:
     """Two mistakes are two lines of one message, in the order of the file."""
     message = refusal(folder, GOOD.replace("ml.g5", "g5").replace("max_run: 3600", "max_run: 0"))
 
-    assert message.index("line 4, instance_type") < message.index("line 6, max_run")
+    assert message.index("line 4, column 1, instance_type") < message.index("line 6, column 1, max_run")
 
 
 def test_spot_needs_max_wait_and_checkpoints(folder: Path) -> None:
@@ -182,8 +185,8 @@ def test_max_wait_needs_spot(folder: Path) -> None:
         ("", "is empty"),
         ("- a", "a list, not a mapping"),
         ("just words", "a str, not a mapping"),
-        ("a: [1\nb: 2", "line 2: this is no YAML"),
-        ("name: a\nname: b", "line 2, name: it is given twice, first in line 1"),
+        ("a: [1\nb: 2", "line 2, column 2: this is no YAML"),
+        ("name: a\nname: b", "line 2, column 1, name: it is given twice, first in line 1"),
         ("1: a", "1 is no field"),
     ],
 )
@@ -205,9 +208,9 @@ def test_given_values_replace_those_of_the_file(folder: Path, monkeypatch: pytes
     (folder / "here").mkdir()
     monkeypatch.chdir(folder)
 
-    spec = read_job_spec(write(folder, GOOD), inputs={"other": "here"}, hyperparameters={"lr": "0.5"})
+    spec = read_job_spec(write(folder, GOOD), inputs=["other=here"], overrides=["hyperparameters.lr=0.5"])
 
-    assert spec.inputs["other"] == str(folder / "here")
+    assert spec.inputs["other"].s3_uri == str(folder / "here")
     assert spec.hyperparameters["lr"] == "0.5"
     assert spec.hyperparameters["epochs"] == 3
 
