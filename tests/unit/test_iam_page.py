@@ -42,11 +42,18 @@ OBSTORE = {
     "delete": {"s3:DeleteObject"},
 }
 NOT_CALLED = {
+    "iam:GetRole": "a look before a launch",
     "iam:PassRole": "CreateTrainingJob asks for it",
+    "iam:SimulatePrincipalPolicy": "a look before a launch",
+    "pricing:GetProducts": "prices",
     "sagemaker:AddTags": "CreateTrainingJob with tags asks for it",
+    "servicequotas:ListServiceQuotas": "a look before a launch",
     "ecr:BatchCheckLayerAvailability": "the push of an engine",
     "ecr:BatchGetImage": "the push of an engine",
     "ecr:CompleteLayerUpload": "the push of an engine",
+    "ecr:CreateRepository": "the push of an image",
+    "ecr:DescribeImages": "a look before a launch",
+    "ecr:DescribeRepositories": "the push of an image",
     "ecr:GetAuthorizationToken": "the login of an engine",
     "ecr:InitiateLayerUpload": "the push of an engine",
     "ecr:PutImage": "the push of an engine",
@@ -56,6 +63,8 @@ ANY_RESOURCE = {
     "sagemaker:ListTrainingJobs",
     "cloudwatch:PutMetricData",
     "ecr:GetAuthorizationToken",
+    "pricing:GetProducts",
+    "servicequotas:ListServiceQuotas",
 }
 """Actions that know no resource. Source: Service Authorization Reference."""
 
