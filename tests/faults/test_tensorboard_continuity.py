@@ -144,15 +144,8 @@ def kill_when_seen(folder, place):
 
 
 def test_a_folder_that_is_mirrored_out_and_never_back(zygote, undisturbed, tmp_path):
-<<<<<<< HEAD
     """As TensorBoardOutputConfig's: each attempt begins with an empty folder, and in S3 what was there stays. The
     second attempt is gone before a checkpoint tells of its file."""
-=======
-    """As TensorBoardOutputConfig's: each attempt begins with an empty folder, and in S3 what was there stays.
-
-    The second attempt is gone before a checkpoint tells of its file.
-    """
->>>>>>> account
     outside, scenario = tmp_path / "outside", {**SCENARIO, "words": False}
     for point, step in [("training_step", 8), ("training_step", 8), ("validation_step", 25), (None, 0)]:
         kill = {"point": point, "step": step} if point else None
