@@ -59,7 +59,7 @@ def test_commands_are_there(page: Path) -> None:
 def test_commands_are_seen_and_wrong_ones_found() -> None:
     """The test above reads the pages, and fails where it should."""
     assert {line.split()[1] for line in commands_of(ROOT / "docs" / "tutorial.md")} >= {
-        "rehearse", "serve", "launch", "logs", "report", "plan", "checkpoints", "env",
+        "rehearse", "serve", "launch", "logs", "report", "plan", "watch", "env", "init",
     }  # fmt: skip
     with pytest.raises(KeyError):
         check_command("spotproof rehears job.yaml")

@@ -119,7 +119,7 @@ def boto3_actions() -> set[str]:
         model = session.get_service_model(service)
         prefix = model.signing_name
         found |= {f"{prefix}:{name}" for name in model.operation_names if xform_name(name) in called}
-    if called & {"upload_file", "upload_fileobj"}:
+    if called & {"upload_file", "upload_fileobj", "create_transfer_manager"}:
         found |= {"s3:UploadFile", "s3:AbortMultipartUpload"}
     return {SPECIAL.get(action, action) for action in found} - UNCHECKED.keys()
 
