@@ -124,7 +124,7 @@ def stage_context(source: Path, dockerfile: Path, target: Path) -> Path:
         raise SpecError(
             f"There is no {dockerfile}.",
             why="It says what the image is made of.",
-            do="Write one (examples/cifar10/Dockerfile is short), or name it with --file.",
+            do="`spotproof init` writes one; or name it with --file.",
         )
     shutil.copytree(
         source, target, ignore=shutil.ignore_patterns(*_NOT_COPIED), copy_function=_link_or_copy, symlinks=True

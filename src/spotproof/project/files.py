@@ -51,7 +51,7 @@ def build_job(project: Project, program: Program) -> str:
 
 # A time stamp is added: names are unique for ever.
 name: {name}
-# What `docker build` makes from the Dockerfile beside this file, pushed to ECR:
+# What `spotproof image build` makes by the Dockerfile beside this file. In ECR:
 # ACCOUNT.dkr.ecr.REGION.amazonaws.com/{name}:latest
 image_uri: ${{IMAGE:-{name}:latest}}
 # The role that the job runs as. It reads and writes the buckets below.
@@ -175,18 +175,22 @@ def build_dockerfile(project: Project, program: Program, *, python: str) -> str:
         packages = f"{head}RUN pip install --no-cache-dir {' '.join(names)}\n" if names else ""
     words = ["python", "-m", "spotproof.container", *_entrypoint(program)]
     return f"""\
-# The image of the training job. For ECR:
-#     docker build -t ACCOUNT.dkr.ecr.REGION.amazonaws.com/{job_name(project.folder.name)}:latest .
-#     docker push ACCOUNT.dkr.ecr.REGION.amazonaws.com/{job_name(project.folder.name)}:latest
+# The image of the training job. It is built and pushed by
+#
+#     spotproof image build job.yaml
+#     spotproof image push job.yaml
+#
+# which put the installed Spotproof beside these files, as a wheel: the one that the job was rehearsed with.
 # PyTorch's packages bring CUDA along: this image is for machines with and without a GPU.
-FROM python:{python}-slim
+ARG BASE=python:{python}-slim
+FROM ${{BASE}}
 
 ENV PYTHONUNBUFFERED=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-WORKDIR /opt/ml/code
+# Not below /opt/ml, which is the platform's: it may be mounted over.
+WORKDIR /opt/program
 
-# Also a wheel or a repository: --build-arg SPOTPROOF="spotproof[train] @ git+https://…"
-ARG SPOTPROOF="spotproof[train]"
-RUN pip install --no-cache-dir "${{SPOTPROOF}}"
+COPY spotproof-*.whl /tmp/wheels/
+RUN python -m pip install --no-cache-dir "$(echo /tmp/wheels/spotproof-*.whl)[train]" && rm -r /tmp/wheels
 {packages}COPY . .
 
 # In exec form: the program must be the first process of the container, or no SIGTERM reaches it.

@@ -91,7 +91,7 @@ def test_the_context_is_the_source_and_a_wheel(tmp_path: Path) -> None:
 
 def test_a_context_without_a_dockerfile_is_refused(tmp_path: Path) -> None:
     """The words name the file that is missing, and one to begin with."""
-    with pytest.raises(SpecError, match=r"no .*Dockerfile.*examples/cifar10/Dockerfile"):
+    with pytest.raises(SpecError, match=r"no .*Dockerfile.*spotproof init"):
         stage_context(tmp_path, tmp_path / "Dockerfile", tmp_path / "context")
 
 
