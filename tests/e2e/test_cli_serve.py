@@ -152,7 +152,7 @@ def test_a_job_is_watched_and_left(shell: Shell) -> None:
         process.stdout.read()
         assert process.wait(timeout=30) == 130
     assert (view["job_name"], view["phase"], view["is_spot"]) == (job, "Training", True)
-    assert view["total_steps"] == 4000
+    assert view["total_steps"] == 9000
     assert view["spent_usd"] is None
 
     rows = shell.json("list", "--status", "inprogress", "--name-contains", job.upper(), "--since", "1h")
@@ -171,7 +171,7 @@ def test_a_job_is_watched_and_left(shell: Shell) -> None:
 
 def test_a_deadline_makes_it_a_run(shell: Shell) -> None:
     """launch supervises a job with a deadline: it says what it does, and a finished run is found again by its name."""
-    text = (shell.folder / "job.yaml").read_text().replace("steps: 4000", "steps: 60").replace("/run/", "/deadline/")
+    text = (shell.folder / "job.yaml").read_text().replace("steps: 9000", "steps: 60").replace("/run/", "/deadline/")
     (shell.folder / "deadline.yaml").write_text(text.replace("max_run: 600", "max_run: 60") + "deadline: 300s\n")
 
     begun = shell.run("launch", "deadline.yaml", "--local", "--json")

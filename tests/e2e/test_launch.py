@@ -150,7 +150,7 @@ def test_what_can_not_work_is_refused_before_it_costs(place: Place) -> None:
     for change, expected in {
         f"inputs.training=s3://{place.bucket}/nothing/here/": "nothing lies below",
         "inputs.training=s3://no-such-bucket-of-anyone-0a1b2c/x/": "no bucket",
-        "deadline=2020-01-01T00:00:00Z": "has passed",
+        "deadline=2020-01-01T00:00:00Z": "is over",
     }.items():
         result = place.launch("--set", change)
 

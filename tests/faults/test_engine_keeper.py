@@ -29,6 +29,17 @@ def wait_for(name):
 """What each script below begins with; it is called as ``engine FOLDER VERB``."""
 
 
+REGISTRIES = []
+
+
+@pytest.fixture(autouse=True)
+def _ended():
+    """What keepers are forked from is ended after each test."""
+    yield
+    while REGISTRIES:
+        REGISTRIES.pop().close()
+
+
 class Keeper:
     """A keeper over an engine that *script* makes."""
 
@@ -37,6 +48,7 @@ class Keeper:
         (folder / "engine.py").write_text(ENGINE + script)
         self.output, self.codes = b"", []
         self.registry = Registry(folder / "processes", "owner")
+        REGISTRIES.append(self.registry)
         self.tree = Supervised("a container", [], self.registry, on_output=self._take, on_exit=self.codes.append)
 
     def _take(self, data):
@@ -241,6 +253,8 @@ if verb == "remove":
     keeper.open()
     keeper.tree.start()
     keeper.wait_told("start")
-    keeper.tree._process.stdin.close()
+    nobody = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nobody, keeper.tree._control)
+    os.close(nobody)
     keeper.wait_gone()
     assert keeper.told() == ["create", "start", "remove"]

@@ -411,7 +411,7 @@ def test_a_kill_that_comes_with_the_first_line_is_not_lost(tmp_path):
     control, output, report = os.pipe(), os.pipe(), os.pipe()
     forks = ForkServer()
     try:
-        forks.fork(control[0], output[1], report[1])
+        forks.fork("supervisor", control[0], output[1], report[1])
         os.close(report[1])
         os.write(control[1], json.dumps(config).encode() + b"\nK")
         with open(report[0]) as lines:
