@@ -7,13 +7,12 @@ from spotproof.report.chain import Chain
 from spotproof.report.faults import FaultSummary
 from spotproof.report.figures import (
     Row,
+    attempt_rows,
     chain_rows,
     format_seconds,
     format_spread,
     job_rows,
     price_note,
-    resumed_of,
-    steps_of,
 )
 from spotproof.report.summary import Summary
 
@@ -78,18 +77,8 @@ def _attempts_table(summary: Summary) -> "Table":
     table.add_column("stall\np50/p95", format_spread(summary.stall_seconds), justify="right", no_wrap=True)
     table.add_column("durable\np50/p95", format_spread(summary.durable_seconds), justify="right", no_wrap=True)
     table.add_column("time", format_seconds(summary.training_seconds), justify="right", no_wrap=True)
-    for attempt in summary.attempts:
-        table.add_row(
-            str(attempt.number),
-            Text(attempt.outcome, style=_OUTCOME_STYLES.get(attempt.outcome, "")),
-            steps_of(attempt),
-            resumed_of(attempt),
-            str(attempt.lost_steps),
-            str(attempt.num_checkpoints),
-            format_spread(attempt.stall_seconds),
-            format_spread(attempt.durable_seconds),
-            format_seconds(attempt.seconds),
-        )
+    for number, outcome, *others in attempt_rows(summary)[1]:
+        table.add_row(number, Text(outcome, style=_OUTCOME_STYLES.get(outcome, "")), *others)
     return table
 
 
