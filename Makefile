@@ -37,9 +37,11 @@ check: .venv/.dev-installed
 	@touch $@
 
 # A file's tests stay on one worker: many share a server or a process that is slow to start. In the order of the files,
-# because the longest waits, those of the SageMaker SDK, are in few tests and come early so.
+# because the longest waits, those of the SageMaker SDK, are in few tests and come early so. One worker more than there
+# are cores, because many tests wait for jobs and servers.
+WORKERS := $(shell cores=$$(nproc); echo $$((cores < 4 ? cores + 1 : 4)))
 test: check .venv-sdkv2/.installed
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow and not aws and not sdkv3"
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not aws and not sdkv3"
 
 test-full: check .venv-sdkv2/.installed
 	@$(BIN)/python -m pytest -m "not aws and not sdkv3" --timeout 1800

@@ -108,7 +108,7 @@ def wait_until_stopped(process):
     raise AssertionError("the process neither stopped nor ended")
 
 
-@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [9, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["folder", "s3"])
 def test_a_zombie_that_slept_at_any_call_of_a_save(make_place, kind, stride):
     """Stopped at any call of a save and woken after the next attempt has saved: it stops, and nothing has changed.

@@ -121,7 +121,7 @@ def test_a_training_without_its_bucket_does_not_begin(zygote, environment, tmp_p
     assert batches(tmp_path) == 0
 
 
-@pytest.mark.parametrize("kind", ["folder", "s3"])
+@pytest.mark.parametrize("kind", [pytest.param("folder", marks=pytest.mark.slow), "s3"])
 def test_a_training_that_was_replaced_in_its_sleep_stops(zygote, undisturbed, request, tmp_path, kind):
     """Stopped in a step, replaced, woken: it ends with the error at its next save; the other's result is untouched."""
     machine = {"dirpath": str(tmp_path / "checkpoints"), "env": {}}

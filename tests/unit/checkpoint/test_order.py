@@ -177,7 +177,8 @@ def test_resumed_at_any_batch(make, workers):
         assert all(map(torch.equal, before + after, stock))
 
 
-@pytest.mark.parametrize("name", ["own generator", pytest.param("eager", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["own generator", "eager"])
 def test_workers_that_are_not_forked(name):
     """What goes along with batches, and comes back to workers, does so by pickle, too."""
     options = {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": "forkserver"}
