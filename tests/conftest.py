@@ -13,7 +13,7 @@ def no_width_of_a_terminal(monkeypatch):
 def s3_server(tmp_path_factory):
     """A real S3 server for the whole test session: it takes a second to start. Use a bucket of your own."""
     from spotproof.local.keys import read_or_make_keys
-    from spotproof.local.processes import Registry
+    from spotproof.local.registry import Registry
     from spotproof.local.s3server import S3Server
 
     folder = tmp_path_factory.mktemp("s3")

@@ -16,7 +16,7 @@ import pytest
 from botocore.config import Config
 
 from spotproof.local import Image, LocalSageMaker
-from spotproof.local.processes import owner_id
+from spotproof.local.registry import owner_id
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 ROLE = "arn:aws:iam::123456789012:role/Training"

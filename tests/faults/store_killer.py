@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 
 from spotproof.local import Image, LocalSageMaker
-from spotproof.local.processes import owner_id
+from spotproof.local.registry import owner_id
 from spotproof.local.store import JobStore
 from spotproof.local.validate import load_models
 

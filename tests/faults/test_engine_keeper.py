@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from spotproof.errors import EngineError
-from spotproof.local.processes import Registry, Stage, Supervised
+from spotproof.local.processes import Stage, Supervised
+from spotproof.local.registry import Registry
 
 PATIENCE_SECONDS = 60
 

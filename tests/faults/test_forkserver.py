@@ -7,7 +7,8 @@ import threading
 import pytest
 from local_rig import PATIENCE_SECONDS, open_rig
 
-from spotproof.local.processes import Registry, Stage, Supervised
+from spotproof.local.processes import Stage, Supervised
+from spotproof.local.registry import Registry
 
 
 @pytest.fixture

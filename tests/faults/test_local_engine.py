@@ -15,7 +15,7 @@ from engine_rig import TRAIN, build_base_image, build_image, find_obstacle, left
 from local_rig import PATIENCE_SECONDS, open_rig, statuses, wait_no_process_with
 
 from spotproof.cli import run
-from spotproof.local.processes import owner_id
+from spotproof.local.registry import owner_id
 
 BASE, IMAGE = "spotproof-test-base:1", "spotproof-test:1"
 STRAIGHT = ["Starting", "Downloading", "Training", "Uploading", "Completed"]

@@ -11,7 +11,7 @@ from local_rig import open_rig, processes_with
 from spotproof.errors import EngineError
 from spotproof.local.hosts import find_namespace_obstacle
 from spotproof.local.limits import cgroup_name, find_places
-from spotproof.local.processes import owner_id
+from spotproof.local.registry import owner_id
 
 
 def find_obstacle():

@@ -19,7 +19,7 @@ from local_rig import PATIENCE_SECONDS, PREAMBLE, ROLE, processes_with, statuses
 from spotproof.errors import EngineError
 from spotproof.local import LocalSageMaker
 from spotproof.local.forkserver import ForkServer
-from spotproof.local.processes import owner_id
+from spotproof.local.registry import owner_id
 
 # A server as `spotproof serve` runs it. A file HOLD/<verb>-<job> keeps that job in front of that verb of its attempt,
 # so that a test finds it in the state it wants.

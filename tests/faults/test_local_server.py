@@ -20,7 +20,7 @@ from spotproof.errors import EngineError, SpecError
 from spotproof.local import Image, LocalSageMaker, hosts
 from spotproof.local.hosts import find_namespace_obstacle
 from spotproof.local.limits import cgroup_name
-from spotproof.local.processes import owner_id
+from spotproof.local.registry import owner_id
 
 SERVER = """
 import sys

@@ -23,7 +23,8 @@ from spotproof.local import _forwarder
 from spotproof.local.engine import has_late_gateways
 from spotproof.local.engine_commands import NetworkPlace, build_network
 from spotproof.local.network import local_endpoints
-from spotproof.local.processes import Registry, Stage, Supervised
+from spotproof.local.processes import Stage, Supervised
+from spotproof.local.registry import Registry
 
 __all__ = ["ContainerNetwork", "choose_subnets", "engine_name", "lead_to_gateway"]
 

@@ -16,7 +16,8 @@ from spotproof.local.container_network import ContainerNetwork, engine_name
 from spotproof.local.engine import choose_user
 from spotproof.local.engine_commands import ContainerPlan, Mount, build_container
 from spotproof.local.limits import HostLimits
-from spotproof.local.processes import ENV_MARK, Stage
+from spotproof.local.processes import Stage
+from spotproof.local.registry import ENV_MARK
 
 __all__ = ["Container", "list_mounts"]
 

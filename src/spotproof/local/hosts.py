@@ -26,7 +26,8 @@ from spotproof.errors import EngineError
 from spotproof.local.containers import Container
 from spotproof.local.limits import Cgroup
 from spotproof.local.network import Network, plan_network
-from spotproof.local.processes import Registry, Stage, Supervised
+from spotproof.local.processes import Stage, Supervised
+from spotproof.local.registry import Registry
 
 __all__ = ["Host", "HostMode", "HostPlan", "find_namespace_obstacle", "find_network_obstacle"]
 

@@ -18,7 +18,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from spotproof.errors import EngineError
-from spotproof.local.processes import Registry, Stage, Supervised
+from spotproof.local.processes import Stage, Supervised
+from spotproof.local.registry import Registry
 
 __all__ = ["INTERFACE", "Network", "NetworkPlan", "find_machine_interface", "local_endpoints", "plan_network"]
 

@@ -30,7 +30,7 @@ from spotproof.local.keys import Keys, read_or_make_keys
 from spotproof.local.limits import CgroupPlace, HostLimits, find_places, parse_memory
 from spotproof.local.logs import LogReader
 from spotproof.local.logs_api import LogsApi
-from spotproof.local.processes import Registry, owner_id
+from spotproof.local.registry import Registry, owner_id
 from spotproof.local.s3_faults import S3Faults, parse_s3_faults
 from spotproof.local.s3proxy import S3Proxy
 from spotproof.local.s3server import S3Server

@@ -19,7 +19,8 @@ from botocore.credentials import Credentials
 
 from spotproof.errors import EngineError
 from spotproof.local.keys import Keys
-from spotproof.local.processes import Registry, Stage, Supervised
+from spotproof.local.processes import Stage, Supervised
+from spotproof.local.registry import Registry
 from spotproof.local.removal import remove_tree
 from spotproof.storage._s3 import S3Storage
 

@@ -15,7 +15,7 @@ from spotproof.local.hosts import HostMode, HostPlan
 from spotproof.local.images import EngineImage
 from spotproof.local.limits import CgroupPlace, HostLimits, cgroup_name, make_cgroups
 from spotproof.local.network import INTERFACE, Network, find_machine_interface, plan_network
-from spotproof.local.processes import Registry
+from spotproof.local.registry import Registry
 from spotproof.local.request import JobPlan
 from spotproof.storage._s3 import S3Storage
 

@@ -14,7 +14,7 @@ from spotproof.local.artifacts import artifact_url, upload_tree
 from spotproof.local.images import command_of
 from spotproof.local.logs import LogReader, LogWriter
 from spotproof.local.metrics import MetricReader
-from spotproof.local.processes import process_start_time
+from spotproof.local.registry import process_start_time
 from spotproof.local.removal import remove_tree
 from spotproof.local.request import parse_request
 from spotproof.local.shelf import ImageShelf
