@@ -96,38 +96,6 @@ class Endless(IterableDataset):
         self.position = state["position"]
 
 
-class Itself(IterableDataset):
-    """Is its own iterator, which begins anew when asked for one."""
-
-    def __init__(self):
-        self.position = 0
-
-    def __iter__(self):
-        self.position = 0
-        return self
-
-    def __next__(self):
-        worker, num_workers = share()
-        index = self.position * num_workers + worker
-        if index >= NUM_SAMPLES:
-            raise StopIteration
-        self.position += 1
-        return sample(index)
-
-    def state_dict(self):
-        return {"position": self.position}
-
-    def load_state_dict(self, state):
-        self.position = state["position"]
-
-
-class WithIterator(IterableDataset):
-    """Keeps its position in the iterator."""
-
-    def __iter__(self):
-        return _Iterator()
-
-
 class _Iterator:
     def __init__(self):
         self.position = 0
@@ -148,6 +116,21 @@ class _Iterator:
 
     def load_state_dict(self, state):
         self.position = state["position"]
+
+
+class Itself(_Iterator, IterableDataset):
+    """Is its own iterator, which begins anew when asked for one."""
+
+    def __iter__(self):
+        self.position = 0
+        return self
+
+
+class WithIterator(IterableDataset):
+    """Keeps its position in the iterator."""
+
+    def __iter__(self):
+        return _Iterator()
 
 
 class Stateless(IterableDataset):

@@ -84,3 +84,26 @@ def difference_at_end(one, other):
     assert None not in manifests
     assert manifests[0].step == manifests[1].step
     return first_difference(manifests[0], storages[0], manifests[1], storages[1])
+
+
+def remembered(programs, program, tmp_path_factory, arguments):
+    """Return a function that gives the output and the folder of an undisturbed run; each is made once.
+
+    *arguments* tells the program's, from what the function is called with.
+    """
+    runs = {}
+
+    def run(kind):
+        if kind not in runs:
+            folder = tmp_path_factory.mktemp("undisturbed")
+            runs[kind] = programs.run(program, folder, *arguments(kind)), folder
+        return runs[kind]
+
+    return run
+
+
+def check_kills(run, kills, undisturbed, folder):
+    """Assert that a run with *kills*, in *folder*, tells what the undisturbed one does and ends with the same state."""
+    base, base_folder = undisturbed
+    assert run_killed(run, kills) == told(base)
+    assert difference_at_end(base_folder, folder) is None

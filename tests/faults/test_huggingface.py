@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("transformers")
 
-from killed_programs import Programs, difference_at_end, run_killed, start, told
+from killed_programs import Programs, difference_at_end, remembered, run_killed, start, told
 
 PROGRAM = Path(__file__).with_name("huggingface_program.py")
 SIGTERM, INTERRUPTED = 15, 143
@@ -66,15 +66,7 @@ def programs():
 @pytest.fixture(scope="module")
 def undisturbed(programs, tmp_path_factory):
     """Give the output and the folder of an undisturbed run; made once for each scenario."""
-    runs = {}
-
-    def run(scenario):
-        if scenario not in runs:
-            folder = tmp_path_factory.mktemp(scenario)
-            runs[scenario] = programs.run(PROGRAM, folder, scenario), folder
-        return runs[scenario]
-
-    return run
+    return remembered(programs, PROGRAM, tmp_path_factory, lambda scenario: (scenario,))
 
 
 @pytest.mark.parametrize(

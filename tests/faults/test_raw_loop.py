@@ -3,7 +3,7 @@
 from functools import partial
 
 import pytest
-from killed_programs import EXAMPLES, Programs, difference_at_end, run_killed, start, told
+from killed_programs import EXAMPLES, Programs, check_kills, difference_at_end, remembered, run_killed, start, told
 
 from spotproof.checkpoint import newest_verified
 from spotproof.checkpoint.journal import read_events
@@ -43,25 +43,15 @@ def programs():
 @pytest.fixture(scope="module")
 def undisturbed(programs, tmp_path_factory):
     """Give the output and the folder of an undisturbed run; made once for each number of workers."""
-    runs = {}
-
-    def run(workers):
-        if workers not in runs:
-            folder = tmp_path_factory.mktemp("undisturbed")
-            runs[workers] = programs.run(PROGRAM, folder, "--workers", str(workers), *SAVES), folder
-        return runs[workers]
-
-    return run
+    return remembered(programs, PROGRAM, tmp_path_factory, lambda workers: ("--workers", str(workers), *SAVES))
 
 
 @pytest.mark.parametrize(("name", "workers"), CASES)
 def test_a_kill_leaves_no_trace(programs, undisturbed, tmp_path, name, workers):
     """Every loss, every mean of an epoch, and at the end everything that was registered."""
-    base, base_folder = undisturbed(workers)
     run = partial(programs.run, PROGRAM, tmp_path, "--workers", str(workers), *SAVES)
 
-    assert run_killed(run, KILLS[name]) == told(base)
-    assert difference_at_end(base_folder, tmp_path) is None
+    check_kills(run, KILLS[name], undisturbed(workers), tmp_path)
 
 
 @pytest.mark.parametrize(

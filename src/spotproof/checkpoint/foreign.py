@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from spotproof.checkpoint.batches import Batches
 from spotproof.checkpoint.generators import find_generators, load_generators, pack_generators
 from spotproof.checkpoint.passes import Passes, has_state
+from spotproof.checkpoint.pending import Pending
 from spotproof.checkpoint.resumable import OnMismatch, before_pass, restore_before
 from spotproof.checkpoint.rng import pack_rng, unpack_rng
 from spotproof.checkpoint.worker_state import RestoringInit, TaggingCollate, WorkerState
@@ -17,7 +18,7 @@ from spotproof.checkpoint.worker_state import RestoringInit, TaggingCollate, Wor
 __all__ = ["ForeignLoader"]
 
 
-class ForeignLoader:
+class ForeignLoader(Pending):
     """Stands in front of a loader, and looks like it."""
 
     def __init__(self, loader: Any, on_mismatch: OnMismatch | None) -> None:
@@ -35,8 +36,7 @@ class ForeignLoader:
         self._workers: dict[int, WorkerState] = {}
         self._before: dict[str, Any] | None = None
         self._batches: Callable[[], Batches | None] = lambda: None
-        self._to_resume: dict[str, Any] | None = None
-        self._to_follow: dict[str, Any] | None = None
+        self._to_resume = self._to_follow = None
         self._is_over = False
 
     def __getattr__(self, name: str) -> Any:
@@ -131,19 +131,6 @@ class ForeignLoader:
     @property
     def _dataset(self) -> Any:
         return getattr(self._loader, "dataset", None)
-
-    def _ended(self) -> None:
-        self._is_over = True
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the pass was read to its end, so that the next ``iter()`` begins another."""
-        return self._is_over
-
-    @property
-    def pending(self) -> dict[str, Any] | None:
-        """The state that was loaded and that no ``iter()`` has taken up yet."""
-        return self._to_resume if self._to_resume is not None else self._to_follow
 
     def _received(self, worker: int | None, state: WorkerState | None) -> None:
         if worker is not None and state is not None:

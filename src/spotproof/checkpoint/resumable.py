@@ -29,6 +29,7 @@ from spotproof.checkpoint.generators import (
     set_generator_state,
 )
 from spotproof.checkpoint.passes import has_state
+from spotproof.checkpoint.pending import Pending
 from spotproof.checkpoint.rng import pack_rng, unpack_rng
 from spotproof.checkpoint.tracked_sampler import capture_sampler, restore_sampler
 from spotproof.checkpoint.worker_state import RestoringInit, TaggingCollate, WorkerState
@@ -99,7 +100,7 @@ def _iterates_as_torchdata(kind: type) -> bool:
     return all(getattr(kind, name) is getattr(module.StatefulDataLoader, name) for name in names)
 
 
-class ResumableDataLoader(ABC):
+class ResumableDataLoader(Pending, ABC):
     """The part that :func:`resumable_loader` puts in front of a DataLoader's own class."""
 
     # These belong to DataLoader; named here for the type checker.
@@ -129,8 +130,7 @@ class ResumableDataLoader(ABC):
         """The same of workers that persist, after their last batches that arrived."""
         self._watched: Callable[[], Any] = lambda: None
         self._before: dict[str, Any] | None = None
-        self._to_resume: dict[str, Any] | None = None
-        self._to_follow: dict[str, Any] | None = None
+        self._to_resume = self._to_follow = None
         self._is_over = False
         if self.num_workers > 0:
             self.collate_fn = TaggingCollate(loader.collate_fn)
@@ -240,19 +240,6 @@ class ResumableDataLoader(ABC):
     @abstractmethod
     def _received(self, worker: int | None, state: WorkerState | None) -> None:
         """Take note of a batch that is handed out, and of what came along with it if it is from a worker."""
-
-    def _ended(self) -> None:
-        self._is_over = True
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the pass was read to its end, so that the next ``iter()`` begins another."""
-        return self._is_over
-
-    @property
-    def pending(self) -> dict[str, Any] | None:
-        """The state that was loaded and that no ``iter()`` has taken up yet."""
-        return self._to_resume if self._to_resume is not None else self._to_follow
 
     def _state_dict(self) -> dict[str, Any]:
         return {

@@ -1,7 +1,5 @@
 """``supervise``: a run that keeps to a deadline and a budget, over as many jobs as that takes."""
 
-import json
-import os
 import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -10,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spotproof.cli.notes import read_note, write_note
 from spotproof.cli.options import Endpoint, StateDir
 from spotproof.errors import LaunchError, SpecError
-from spotproof.userdir import user_folder
 
 if TYPE_CHECKING:
     from spotproof.launch import TrainingService
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["begin_run", "check_run", "goal_of", "run_name", "supervise", "supervise_run"]
 
+_KIND = "supervised"
 _MAX_RUN_NAME = 58
 """Five characters of a job's 63 are for its number."""
 
@@ -188,9 +187,10 @@ def begin_run(output_path: str, request: dict[str, Any], goal: "Goal", now: date
 
     run = request["TrainingJobName"]
     place = _place_of(output_path, run)
-    write_record(open_storage(place), RunRecord(run=run, created_at=now, request=request, goal=goal))
-    _note_run(run, place)
-    return _Run(record=RunRecord(run=run, created_at=now, request=request, goal=goal), place=place)
+    record = RunRecord(run=run, created_at=now, request=request, goal=goal)
+    write_record(open_storage(place), record)
+    write_note(_KIND, run, {"place": place})  # so that its name is enough here; the record is what counts
+    return _Run(record=record, place=place)
 
 
 def _place_of(output_path: str, run: str) -> str:
@@ -212,28 +212,14 @@ def _find_run(target: str) -> _Run:
     return _Run(record=read_record(open_storage(place)), place=place)
 
 
-def _note_run(run: str, place: str) -> None:
-    """Remember where the run is recorded, so that its name is enough here. The record is what counts."""
-    path = _note_path(run)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"place": place}), encoding="utf-8")
-    except OSError:
-        return
-
-
 def _noted_place(run: str) -> str:
-    try:
-        return str(json.loads(_note_path(run).read_text(encoding="utf-8"))["place"])
-    except (OSError, ValueError, KeyError, TypeError):
+    place = read_note(_KIND, run).get("place")
+    if not isinstance(place, str):
         raise SpecError(
             f"No run {run!r} began on this machine.",
             do="Name its folder, s3://…/RUN (it was printed when the run began), or a job.yaml for a new run.",
-        ) from None
-
-
-def _note_path(run: str) -> Path:
-    return user_folder(os.environ) / "supervised" / (re.sub(r"[^\w.-]", "_", run) + ".json")
+        )
+    return place
 
 
 def supervise_run(service: "TrainingService", run: _Run, *, as_json: bool) -> None:

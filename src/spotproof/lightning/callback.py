@@ -9,12 +9,11 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
-from spotproof.checkpoint import Checkpointer, Manifest, RngState, read_manifest
+from spotproof.checkpoint import Manifest, RngState, read_manifest
 from spotproof.checkpoint.buckets import bucket_order
 from spotproof.checkpoint.finding import refuse_other_world
-from spotproof.checkpoint.interval import SaveSchedule
 from spotproof.checkpoint.restore import read_state
-from spotproof.checkpoint.tuning import DEFAULT_OVERHEAD_BUDGET, checked_budget
+from spotproof.checkpoint.tuning import DEFAULT_OVERHEAD_BUDGET
 from spotproof.contract import ENV_JOB_NAME
 from spotproof.errors import ResumeMismatch, SpecError
 from spotproof.events import LoggerOpened, Resumed, Warned
@@ -27,9 +26,8 @@ from spotproof.lightning._saves import Saves
 from spotproof.lightning._steps import planned_steps
 from spotproof.lightning._waiting import Waiting
 from spotproof.loop.boundary import Boundary
-from spotproof.loop.departure import Departure
 from spotproof.loop.notice import NoticeSource, Woken
-from spotproof.loop.place import default_dirpath
+from spotproof.loop.opening import open_training
 from spotproof.loop.progress import ProgressReport
 from spotproof.loop.saves import ERROR_PATIENCE_SECONDS
 from spotproof.storage import open_storage
@@ -88,17 +86,19 @@ class SpotCheckpoint(Callback):
         Raises:
             SpecError: A value is out of range, or no trigger is set.
         """
-        self.dirpath = os.fspath(dirpath) if dirpath is not None else default_dirpath(os.environ)
-        schedule = SaveSchedule(every_n_steps=every_n_steps, every_n_seconds=every_n_seconds)
-        config = {
-            "dirpath": self.dirpath,
-            "every_n_steps": every_n_steps,
-            "every_n_seconds": every_n_seconds,
-            "overhead_budget": checked_budget(overhead_budget),
-        }
-        self._checkpointer = Checkpointer(self.dirpath, keep=keep, config=config)
-        self._departure = Departure(self._checkpointer, notices=notices, grace_seconds=grace_seconds, requeue=requeue)
-        self._saves = Saves(self._checkpointer, schedule, self._warn, overhead_budget=overhead_budget)
+        opened = open_training(
+            dirpath,
+            every_n_steps=every_n_steps,
+            every_n_seconds=every_n_seconds,
+            overhead_budget=overhead_budget,
+            keep=keep,
+            notices=notices,
+            grace_seconds=grace_seconds,
+            requeue=requeue,
+        )
+        self.dirpath = opened.dirpath
+        self._checkpointer, self._departure = opened.checkpointer, opened.departure
+        self._saves = Saves(self._checkpointer, opened.schedule, self._warn, overhead_budget=overhead_budget)
         self._progress = ProgressReport(self._checkpointer)
         self._hooks: private.FitHooks | None = None
         self._notice_hooks: private.NoticeHooks | None = None

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 LABEL: Final = "spotproof.owner"
-"""Its value is the state directory's id, see :func:`spotproof.local.processes.owner_id`."""
+"""Its value is the state directory's id, see :func:`spotproof.local.registry.owner_id`."""
 _LABEL_WHAT: Final = "spotproof.host"
 _CLIENT_VARIABLES: Final = ("PATH", "HOME", "TMPDIR", "GODEBUG", "NO_COLOR", "TERM", "SSH_AUTH_SOCK")
 _CLIENT_PREFIXES: Final = ("LD_", "XDG_", "DOCKER_", "CONTAINER", "_CONTAINERS_", "PODMAN_", "STORAGE_", "BUILDAH_")

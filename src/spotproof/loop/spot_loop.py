@@ -7,15 +7,13 @@ from functools import partial
 from types import TracebackType
 from typing import Literal
 
-from spotproof.checkpoint import Checkpointer, RngState, Stateful
-from spotproof.checkpoint.interval import SaveSchedule
-from spotproof.checkpoint.tuning import DEFAULT_OVERHEAD_BUDGET, checked_budget
+from spotproof.checkpoint import RngState, Stateful
+from spotproof.checkpoint.tuning import DEFAULT_OVERHEAD_BUDGET
 from spotproof.errors import SpecError
 from spotproof.events import Warned
 from spotproof.loop.boundary import Boundary
-from spotproof.loop.departure import Departure
 from spotproof.loop.notice import NoticeSource
-from spotproof.loop.place import default_dirpath
+from spotproof.loop.opening import open_training
 from spotproof.loop.progress import ProgressReport
 from spotproof.loop.saves import ERROR_PATIENCE_SECONDS, ScheduledSaves
 
@@ -81,17 +79,19 @@ class SpotLoop:
         Raises:
             SpecError: A value is out of range, or no trigger is set.
         """
-        self.dirpath = os.fspath(dirpath) if dirpath is not None else default_dirpath(os.environ)
-        schedule = SaveSchedule(every_n_steps=every_n_steps, every_n_seconds=every_n_seconds)
-        config = {
-            "dirpath": self.dirpath,
-            "every_n_steps": every_n_steps,
-            "every_n_seconds": every_n_seconds,
-            "overhead_budget": checked_budget(overhead_budget),
-        }
-        self.checkpointer = Checkpointer(self.dirpath, keep=keep, config=config)
-        self._departure = Departure(self.checkpointer, notices=notices, grace_seconds=grace_seconds, requeue=requeue)
-        self._saves = ScheduledSaves(self.checkpointer, schedule, self.warn, overhead_budget=overhead_budget)
+        opened = open_training(
+            dirpath,
+            every_n_steps=every_n_steps,
+            every_n_seconds=every_n_seconds,
+            overhead_budget=overhead_budget,
+            keep=keep,
+            notices=notices,
+            grace_seconds=grace_seconds,
+            requeue=requeue,
+        )
+        self.dirpath = opened.dirpath
+        self.checkpointer, self._departure = opened.checkpointer, opened.departure
+        self._saves = ScheduledSaves(self.checkpointer, opened.schedule, self.warn, overhead_budget=overhead_budget)
         self._boundary = Boundary(self.checkpointer, self._departure, self._saves)
         self._progress = ProgressReport(self.checkpointer)
         self._step: int | None = None

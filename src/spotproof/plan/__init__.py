@@ -23,7 +23,7 @@ from spotproof.plan.intervals import (
 from spotproof.plan.job import PlannedJob, Pool
 from spotproof.plan.offers import parse_offers
 from spotproof.plan.omniscient import omniscient_bound
-from spotproof.plan.page import build_page
+from spotproof.plan.page import build_page, plotly_script
 from spotproof.plan.price_list import PriceList, parse_products, price_file
 from spotproof.plan.prices import Price, Prices, parse_prices
 from spotproof.plan.rules import POLICIES, Policy, Rules
@@ -72,6 +72,7 @@ __all__ = [
     "parse_prices",
     "parse_products",
     "play",
+    "plotly_script",
     "price_file",
     "render_plan",
     "replayed_running",

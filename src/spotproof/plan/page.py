@@ -12,7 +12,7 @@ from spotproof.plan.table import format_duration
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-__all__ = ["build_page"]
+__all__ = ["build_page", "plotly_script"]
 
 _COLOURS: Final = {
     "spot": "#e8833a",
@@ -32,12 +32,8 @@ padding-left: 1rem; } code { background: #f3f3f3; padding: .1rem .3rem; }
 """
 
 
-def build_page(plan: Plan, *, name: str) -> str:
-    """Return the page as HTML that needs nothing from the network.
-
-    Args:
-        plan: What it shows.
-        name: Of the job; it is escaped.
+def plotly_script() -> str:
+    """Return plotly's JavaScript, for pages that need nothing from the network.
 
     Raises:
         SpecError: plotly is not installed.
@@ -48,6 +44,20 @@ def build_page(plan: Plan, *, name: str) -> str:
         raise SpecError(
             "The page can't be drawn: plotly is not installed.", do="Run pip install 'spotproof[html]'."
         ) from error
+    return str(get_plotlyjs())
+
+
+def build_page(plan: Plan, *, name: str) -> str:
+    """Return the page as HTML that needs nothing from the network.
+
+    Args:
+        plan: What it shows.
+        name: Of the job; it is escaped.
+
+    Raises:
+        SpecError: plotly is not installed.
+    """
+    script = plotly_script()
     title = html.escape(name)
     parts = [
         f"<h1>{title}: {format_duration(plan.question.work_seconds)} of work in "
@@ -60,7 +70,7 @@ def build_page(plan: Plan, *, name: str) -> str:
     body = "\n".join(parts)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{_STYLE}</style><script>{get_plotlyjs()}</script></head><body>\n{body}\n</body></html>\n"
+        f"<style>{_STYLE}</style><script>{script}</script></head><body>\n{body}\n</body></html>\n"
     )
 
 

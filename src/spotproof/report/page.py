@@ -4,7 +4,7 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from spotproof.errors import SpecError
+from spotproof.plan import plotly_script
 from spotproof.report.chain import Chain
 from spotproof.report.figures import Row, attempt_rows, chain_rows, job_rows
 from spotproof.report.loss import Curve
@@ -34,18 +34,13 @@ def build_page(chain: Chain, curve: Curve | None, *, no_curve: str = "") -> str:
     Raises:
         SpecError: plotly is not installed.
     """
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise SpecError(
-            "The page can't be drawn: plotly is not installed.", do="Run pip install 'spotproof[html]'."
-        ) from error
+    library = plotly_script()
     names = [job.job_name for job in chain.jobs]
     title = html.escape(names[0] if len(names) == 1 else f"{len(names)} jobs, {names[0]} and on")
     parts = [f"<h1>{title}</h1>"]
     script = ""
     if curve is not None:
-        script = f"<script>{get_plotlyjs()}</script>"
+        script = f"<script>{library}</script>"
         text: str = _figure(curve).to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False})
         parts.append(f'{text}<p class="note">{html.escape(curve.source)}</p>')
     elif no_curve:
