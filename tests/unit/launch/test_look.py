@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+import sys
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -237,6 +238,17 @@ def test_a_damaged_manifest_and_an_empty_place() -> None:
     for answer in ({}, "NoSuchBucket"):
         empty = [*s3[:2], ("list_objects_v2", answer)]
         assert look_at(fresh(s3=empty)).checkpoints == Checkpoints(num_objects=0)
+
+
+def test_a_place_with_very_many_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Manifests come last in S3's order: they are asked for by themselves where not all is listed."""
+    monkeypatch.setattr(sys.modules[look.__module__], "_MAX_OBJECTS", 2)
+    s3 = fresh()["s3"]
+    listed = [("list_objects_v2", {"Contents": OBJECTS[2:]}), ("list_objects_v2", {"Contents": OBJECTS[:2]})]
+
+    found = look_at(fresh(s3=[*s3[:2], *listed, *s3[3:]])).checkpoints
+
+    assert found == Checkpoints(num_objects=2, newest_step=120, run_id="run-1", job_name="old-job-1", saved_at=NOW)
 
 
 def test_the_local_platform_is_not_asked_for_what_it_has_not() -> None:

@@ -181,11 +181,10 @@ def _objects(s3: Any, channel: Channel, uri: str) -> Objects:
 
 def _checkpoints(s3: Any, uri: str) -> Checkpoints:
     bucket, prefix = split_s3_uri(as_folder(uri))
-    pages = s3.get_paginator("list_objects_v2").paginate(
-        Bucket=bucket, Prefix=prefix, PaginationConfig={"MaxItems": _MAX_OBJECTS}
-    )
-    names = [entry["Key"].removeprefix(prefix) for page in pages for entry in page.get("Contents", [])]
-    steps = [int(match[1]) for match in map(MANIFEST_REGEX.fullmatch, names) if match]
+    names = _names(s3, bucket, prefix)
+    # Manifests come last in S3's order, behind all packs.
+    manifests = names if len(names) < _MAX_OBJECTS else _names(s3, bucket, prefix, "step-")
+    steps = [int(match[1]) for match in map(MANIFEST_REGEX.fullmatch, manifests) if match]
     attempts = [name for name in names if EVENT_FILE_REGEX.fullmatch(name.removeprefix("events/"))]
     job_name = _job_of(s3, bucket, prefix + max(attempts)) if attempts else None
     if not steps:
@@ -202,6 +201,14 @@ def _checkpoints(s3: Any, uri: str) -> Checkpoints:
         job_name=job_name,
         saved_at=manifest.created_at,
     )
+
+
+def _names(s3: Any, bucket: str, prefix: str, begin: str = "") -> list[str]:
+    """Return the names below *prefix* that begin so, the first ones of very many."""
+    pages = s3.get_paginator("list_objects_v2").paginate(
+        Bucket=bucket, Prefix=prefix + begin, PaginationConfig={"MaxItems": _MAX_OBJECTS}
+    )
+    return [entry["Key"].removeprefix(prefix) for page in pages for entry in page.get("Contents", [])]
 
 
 def _job_of(s3: Any, bucket: str, key: str) -> str | None:
