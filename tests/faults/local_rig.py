@@ -23,6 +23,14 @@ ROLE = "arn:aws:iam::123456789012:role/Training"
 PATIENCE_SECONDS = 60
 
 
+def wait_until(is_so):
+    """Return once *is_so* returns something true."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 class Rig:
     """One platform and its clients."""
 

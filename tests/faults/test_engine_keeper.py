@@ -5,16 +5,14 @@ import os
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
+from local_rig import PATIENCE_SECONDS, wait_until
 
 from spotproof.errors import EngineError
 from spotproof.local.processes import Stage, Supervised
 from spotproof.local.registry import Registry
-
-PATIENCE_SECONDS = 60
 
 ENGINE = """
 import json, os, pathlib, signal, sys, time
@@ -75,13 +73,6 @@ class Keeper:
 
     def wait_gone(self):
         assert self.tree.is_gone.wait(PATIENCE_SECONDS)
-
-
-def wait_until(is_so):
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_container_from_its_making_to_its_end(tmp_path):

@@ -5,7 +5,7 @@ import signal
 import threading
 
 import pytest
-from local_rig import PATIENCE_SECONDS, open_rig
+from local_rig import PATIENCE_SECONDS, open_rig, wait_until
 
 from spotproof.local.processes import Stage, Supervised
 from spotproof.local.registry import Registry
@@ -52,6 +52,9 @@ def test_a_supervisor_holds_four_descriptors_and_what_it_wakes_by(open_tree):
     """Control, output twice, report; a pipe to wake by, a pipe to the command: no socket, nothing of the server."""
     open_tree(["sleep", "600"])
     tree, _ = open_tree(["sleep", "600"])
+
+    # The command reports from its own process: the supervisor may not have closed the command's end of the pipe yet.
+    wait_until(lambda: len(os.listdir(f"/proc/{tree.pid}/fd")) <= 7)
     held = [os.readlink(f"/proc/{tree.pid}/fd/{name}") for name in os.listdir(f"/proc/{tree.pid}/fd")]
 
     assert all(place.startswith("pipe:") for place in held), held

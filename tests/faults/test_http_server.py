@@ -1,12 +1,11 @@
 """The threads that wait for connections: never too few, and not for ever too many."""
 
 import threading
-import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from local_rig import PATIENCE_SECONDS
+from local_rig import PATIENCE_SECONDS, wait_until
 
 from spotproof.errors import EngineError
 from spotproof.local.http_server import HttpServer
@@ -42,13 +41,6 @@ def place():
 def ask(place, path):
     with urllib.request.urlopen(f"http://127.0.0.1:{place.server.port}{path}", timeout=PATIENCE_SECONDS) as answer:
         return answer.read()
-
-
-def wait_until(is_so):
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_slow_requests_hold_up_nobody(place):

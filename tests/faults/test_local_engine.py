@@ -6,13 +6,12 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 from engine_rig import TRAIN, build_base_image, build_image, find_obstacle, leftovers, remove_image
-from local_rig import PATIENCE_SECONDS, open_rig, statuses, wait_no_process_with
+from local_rig import open_rig, statuses, wait_no_process_with, wait_until
 
 from spotproof.cli import run
 from spotproof.local.registry import owner_id
@@ -360,13 +359,6 @@ def test_nothing_of_a_killed_server_stays(open_platform, kind, tmp_path, s3_serv
     with open_platform() as rig:
         description = rig.wait("orphan")
         assert description["TrainingJobStatus"] == "Completed", rig.lines("orphan")
-
-
-def wait_until(is_so):
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def processes_in_containers(rig, name):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import boto3
 import pytest
-from local_rig import PATIENCE_SECONDS, open_rig
+from local_rig import PATIENCE_SECONDS, open_rig, wait_until
 
 from spotproof.local.attempt import Surroundings
 from spotproof.local.downloads import fetch_objects, list_objects
@@ -70,13 +70,6 @@ def agent(bucket, folder):
     yield agent
     agent.abandon()
     agent.join(10)
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def is_up(path):

@@ -1,11 +1,12 @@
 """Faults of the sync agent against a real S3 server: what lies there, what the agent believes, what a restart gets."""
 
+import contextlib
 import threading
 import time
 
 import boto3
 import pytest
-from local_rig import PATIENCE_SECONDS, open_rig, statuses
+from local_rig import open_rig, statuses, wait_until
 
 from spotproof.local.fault_desk import FaultDesk
 from spotproof.local.s3_faults import parse_s3_faults
@@ -54,10 +55,11 @@ class Place:
         wait_until(lambda: all(self.is_up(name) for name in names))
 
     def objects(self):
-        listed = self._client.list_objects_v2(Bucket=self.name).get("Contents", [])
-        return {
-            item["Key"]: self._client.get_object(Bucket=self.name, Key=item["Key"])["Body"].read() for item in listed
-        }
+        found = {}
+        for item in self._client.list_objects_v2(Bucket=self.name).get("Contents", []):
+            with contextlib.suppress(self._client.exceptions.NoSuchKey):  # an agent has deleted it since
+                found[item["Key"]] = self._client.get_object(Bucket=self.name, Key=item["Key"])["Body"].read()
+        return found
 
     def counts(self):
         return {item.kind: item.count for item in self.desk.injected("job")}
@@ -67,13 +69,6 @@ class Place:
             agent.abandon()
             agent.join(10)
         self._client.close()
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture
