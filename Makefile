@@ -15,11 +15,14 @@ BIN := .venv/bin
 .PHONY: demo test test-full test-sdkv3 test-oldest check bench clean
 .DELETE_ON_ERROR:
 
-.venv/.demo-installed: pyproject.toml constraints.txt scripts/setup
+.venv/bin/python:
+	@scripts/venv
+
+.venv/.demo-installed: pyproject.toml constraints.txt scripts/setup scripts/venv | .venv/bin/python
 	@scripts/setup demo
 	@touch $@
 
-.venv/.dev-installed: pyproject.toml constraints.txt scripts/setup
+.venv/.dev-installed: pyproject.toml constraints.txt scripts/setup scripts/venv | .venv/bin/python
 	@scripts/setup dev
 	@touch $@ .venv/.demo-installed
 
@@ -32,7 +35,7 @@ check: .venv/.dev-installed
 	@echo "mypy --strict"; $(BIN)/mypy
 	@echo "import rules"; $(BIN)/lint-imports --no-logo
 
-.venv-sdkv2/.installed .venv-sdkv3/.installed: .venv-sdk%/.installed: .venv/.dev-installed scripts/sdk scripts/sdk%.txt
+.venv-sdkv2/.installed .venv-sdkv3/.installed: .venv-sdk%/.installed: scripts/sdk scripts/sdk%.txt | .venv/bin/python
 	@scripts/sdk $*
 	@touch $@
 
@@ -40,13 +43,14 @@ check: .venv/.dev-installed
 # because the longest waits, those of the SageMaker SDK, are in few tests and come early so. One worker more than there
 # are cores, because many tests wait for jobs and servers.
 WORKERS := $(shell cores=$$(nproc); echo $$((cores < 4 ? cores + 1 : 4)))
-test: check .venv-sdkv2/.installed
+test:
+	@$(MAKE) --no-print-directory -j2 check .venv-sdkv2/.installed
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not aws and not sdkv3"
 
 test-full: check .venv-sdkv2/.installed
 	@$(BIN)/python -m pytest -m "not aws and not sdkv3" --timeout 1800
 
-test-sdkv3: .venv-sdkv3/.installed
+test-sdkv3: .venv/.dev-installed .venv-sdkv3/.installed
 	@$(BIN)/python -m pytest -m sdkv3
 
 .venv-oldest/.installed: .venv/.dev-installed pyproject.toml scripts/oldest
