@@ -42,6 +42,34 @@ def test_a_job_is_kept_until_it_is_deleted(path):
         store.insert("job", PLAN, PROGRESS, SUMMARY, {})
 
 
+def test_tags_outlive_the_job_and_the_server(path):
+    """They are there from the first moment, may change after the end, and go with the job."""
+    with closing(JobStore(path)) as store:
+        store.insert("job", PLAN, PROGRESS, SUMMARY, {"a": "b"})
+        assert store.tags("job") == {"a": "b"}
+        store.finish("job", SUMMARY, DESCRIPTION)
+        store.save_tags("job", {"a": "c", "d": ""})
+    with closing(JobStore(path)) as store:
+        assert store.tags("job") == {"a": "c", "d": ""}
+        store.delete("job")
+        assert store.tags("job") == {}
+
+
+def test_a_file_of_the_first_format_is_taken_over(path):
+    """Its jobs are there, without tags, which they can get."""
+    with closing(JobStore(path)) as store:
+        store.insert("job", PLAN, PROGRESS, SUMMARY, {"a": "b"})
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("ALTER TABLE jobs DROP COLUMN tags")
+        other.execute("PRAGMA user_version=1")
+        other.commit()
+    for tags in ({}, {"x": "y"}):  # the second time it is of today's format
+        with closing(JobStore(path)) as store:
+            assert store.load()[0] == [SUMMARY]
+            assert store.tags("job") == tags
+            store.save_tags("job", {"x": "y"})
+
+
 def test_others_cannot_read_it(path):
     """A request may hold secrets: the file and its logs are the owner's only."""
     with closing(JobStore(path)) as store:
