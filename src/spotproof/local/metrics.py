@@ -9,6 +9,7 @@ from spotproof.contract import STEP_METRIC_NAME, STEP_METRIC_REGEX
 
 __all__ = ["MetricReader", "MetricValue", "compile_definitions", "find_values"]
 
+_NAMED_GROUP: Final = re.compile(r"(?<!\\)\(\?<(?=[A-Za-z])")
 _STEP_NAMES: Final = (STEP_METRIC_NAME, "step", "global_step")
 
 
@@ -46,8 +47,23 @@ class MetricReader:
 
 
 def compile_definitions(definitions: Iterable[Mapping[str, str]]) -> list[tuple[str, re.Pattern[str]]]:
-    """Return names and patterns of a request's MetricDefinitions."""
-    return [(item["Name"], re.compile(item["Regex"])) for item in definitions]
+    """Return names and patterns of a request's MetricDefinitions.
+
+    Named groups may be written as in most languages, ``(?<name>…)``, and as in Python.
+
+    Raises:
+        ValueError: One is no regular expression; it says which and why.
+    """
+    return [(item["Name"], _compile(item)) for item in definitions]
+
+
+def _compile(definition: Mapping[str, str]) -> re.Pattern[str]:
+    try:
+        return re.compile(_NAMED_GROUP.sub("(?P<", definition["Regex"]))
+    except re.error as error:
+        raise ValueError(
+            f"Metric definition {definition['Name']!r}: {definition['Regex']!r} is no regular expression ({error})."
+        ) from None
 
 
 def find_values(patterns: Iterable[tuple[str, re.Pattern[str]]], line: str) -> Iterator[tuple[str, float]]:

@@ -78,6 +78,14 @@ def test_the_last_value_of_each_metric_is_kept():
     assert reader.last["bare"].value == 2.5
 
 
+def test_named_groups_of_metrics_are_taken_in_both_spellings():
+    """What follows ``(?<`` may be a name or look behind; an escaped parenthesis is none."""
+    regexes = [r"a=(?<v>\d)", r"b=(?P<v>\d)", r"(?<=c=)\d", r"(?<!x)d=(\d)", r"\(?<e=(\d)"]
+    reader = MetricReader([{"Name": str(index), "Regex": regex} for index, regex in enumerate(regexes)])
+    reader.read("a=1 b=2 c=3 d=4 (<e=5", 0)
+    assert [reader.last[str(index)].value for index in range(5)] == [1, 2, 3, 4, 5]
+
+
 def test_artifacts_have_their_place():
     """Artifacts go below the job's name in the output path, with or without a slash at its end."""
     assert artifact_url("s3://b/o/", "job", "model.tar.gz") == "s3://b/o/job/output/model.tar.gz"
