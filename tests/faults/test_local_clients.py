@@ -89,6 +89,20 @@ def test_s3_conditional_writes(endpoint):
     s3.put_object(Bucket=endpoint.bucket, Key="lock", Body=b"", IfMatch=answer["ETag"])
 
 
+def test_a_bucket_with_objects_is_not_deleted(endpoint):
+    """``aws s3 rb`` without ``--force`` deletes nothing but an empty bucket."""
+    s3 = endpoint.client("s3")
+    place = {"CreateBucketConfiguration": {"LocationConstraint": "eu-west-1"}}
+    s3.create_bucket(Bucket=f"full-{endpoint.bucket}", **place)
+    s3.put_object(Bucket=f"full-{endpoint.bucket}", Key="a/b", Body=b"kept")
+
+    with pytest.raises(ClientError, match="BucketNotEmpty"):
+        s3.delete_bucket(Bucket=f"full-{endpoint.bucket}")
+    assert s3.get_object(Bucket=f"full-{endpoint.bucket}", Key="a/b")["Body"].read() == b"kept"
+    s3.delete_object(Bucket=f"full-{endpoint.bucket}", Key="a/b")
+    s3.delete_bucket(Bucket=f"full-{endpoint.bucket}")
+
+
 def test_a_presigned_url_needs_no_headers(endpoint):
     """The scope in the query leads to S3; a changed signature is refused there."""
     s3 = endpoint.client("s3")
