@@ -142,13 +142,13 @@ class Host:
         try:
             # The job may have put anything there: a link, a pipe, a directory, a gigabyte.
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+                text = os.read(fd, 4 * contract.FAILURE_REASON_MAX_CHARS) if is_file else b""
+            finally:
+                os.close(fd)
         except OSError:
             return ""
-        try:
-            is_file = stat.S_ISREG(os.fstat(fd).st_mode)
-            text = os.read(fd, 4 * contract.FAILURE_REASON_MAX_CHARS) if is_file else b""
-        finally:
-            os.close(fd)
         return text.decode(errors="replace")
 
     def _hosts_file(self) -> str:

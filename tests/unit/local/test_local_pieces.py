@@ -66,6 +66,8 @@ def test_steps_come_from_the_metric_that_is_named_for_them():
         reader = MetricReader([{"Name": name, "Regex": r"at (\d+)"}])
         assert reader.read("at 5", 0) == 5
         assert reader.read(PROGRESS, 0) is None
+    several = [{"Name": name, "Regex": rf"{name}=(\d+)"} for name in ("global_step", "step", "spotproof:step")]
+    assert MetricReader(several).read("global_step=1 step=2 spotproof:step=3", 0) == 3
 
 
 def test_the_last_value_of_each_metric_is_kept():
