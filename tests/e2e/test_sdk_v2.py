@@ -26,6 +26,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Platform
     (source / "train.py").write_text(
         "import json, os, sys, part\n"
         "print('ARGV', json.dumps(sys.argv), os.getcwd(), part.TEXT)\n"
+        "print('loss=0.5'); print('loss=0.25')\n"
         "open(os.environ['SM_MODEL_DIR'] + '/model.txt', 'w').write(part.TEXT)\n"
     )
     (source / "part.py").write_text("TEXT = 'part'\n")
@@ -80,6 +81,18 @@ def test_script_mode(outputs):
     assert f"ARGV {json.dumps(argv)} " in platform.logs(plain["TrainingJobName"])
     assert f"ARGV {json.dumps(['train.py', '--name', 'x y'])} " in platform.logs(pytorch["TrainingJobName"])
     assert failed["TrainingJobStatus"] == "Failed"
+
+
+def test_a_job_is_found_again(outputs):
+    """``attach`` has its model and its tags, ``training_job_analytics`` the mean of what it printed."""
+    _, _, text = outputs
+    (line,) = [line for line in text.splitlines() if line.startswith("ATTACHED ")]
+    found = json.loads(line.removeprefix("ATTACHED "))
+
+    assert found["model"] == described(text)[0]["ModelArtifacts"]["S3ModelArtifacts"]
+    assert found["tags"] == [{"Key": "team", "Value": "vision"}]
+    assert {item["metric_name"] for item in found["metrics"]} == {"loss"}
+    assert sum(item["value"] for item in found["metrics"]) in (0.375, 0.75)  # in one minute, or at its turn
 
 
 def test_a_failure_is_raised_with_its_reason(outputs):

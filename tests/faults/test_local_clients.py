@@ -5,6 +5,7 @@ import json
 import threading
 import urllib.error
 import urllib.request
+from datetime import timedelta
 
 import boto3
 import pytest
@@ -86,6 +87,20 @@ def test_s3_conditional_writes(endpoint):
     with pytest.raises(ClientError, match="PreconditionFailed"):
         s3.put_object(Bucket=endpoint.bucket, Key="lock", Body=b"", IfMatch='"0"')
     s3.put_object(Bucket=endpoint.bucket, Key="lock", Body=b"", IfMatch=answer["ETag"])
+
+
+def test_a_bucket_with_objects_is_not_deleted(endpoint):
+    """``aws s3 rb`` without ``--force`` deletes nothing but an empty bucket."""
+    s3 = endpoint.client("s3")
+    place = {"CreateBucketConfiguration": {"LocationConstraint": "eu-west-1"}}
+    s3.create_bucket(Bucket=f"full-{endpoint.bucket}", **place)
+    s3.put_object(Bucket=f"full-{endpoint.bucket}", Key="a/b", Body=b"kept")
+
+    with pytest.raises(ClientError, match="BucketNotEmpty"):
+        s3.delete_bucket(Bucket=f"full-{endpoint.bucket}")
+    assert s3.get_object(Bucket=f"full-{endpoint.bucket}", Key="a/b")["Body"].read() == b"kept"
+    s3.delete_object(Bucket=f"full-{endpoint.bucket}", Key="a/b")
+    s3.delete_bucket(Bucket=f"full-{endpoint.bucket}")
 
 
 def test_a_presigned_url_needs_no_headers(endpoint):
@@ -185,11 +200,11 @@ def test_nonsense_is_refused_in_the_query_protocol(endpoint, service, body, code
     refused.value.close()
 
 
-@pytest.mark.parametrize("service", ["ecr", "cloudwatch", "ec2", "lambda"])
+@pytest.mark.parametrize("service", ["ecr", "ec2", "lambda"])
 def test_services_that_are_not_here_say_so(endpoint, service):
     """A client of another service gets an error with words, in the form that it can read."""
-    operation = {"ecr": "describe_repositories", "cloudwatch": "list_metrics", "ec2": "describe_instances"}
-    with pytest.raises(ClientError, match="answers for sagemaker, logs, sts, iam and s3, not"):
+    operation = {"ecr": "describe_repositories", "ec2": "describe_instances"}
+    with pytest.raises(ClientError, match="answers for sagemaker, logs, monitoring, sts, iam and s3, not"):
         getattr(endpoint.client(service), operation.get(service, "list_functions"))()
 
 
@@ -226,6 +241,54 @@ def test_describe_repeats_the_request_with_the_services_defaults(endpoint, tmp_p
     assert answer["AlgorithmSpecification"]["EnableSageMakerMetricsTimeSeries"] is False
 
 
+def test_tags_of_a_job(endpoint):
+    """Those of its request, more of them, others, fewer; the SDK's ``attach`` asks for them."""
+    sagemaker = endpoint.sagemaker
+    arn = endpoint.wait("described")["TrainingJobArn"]
+
+    def tags():
+        return {tag["Key"]: tag["Value"] for tag in sagemaker.list_tags(ResourceArn=arn)["Tags"]}
+
+    assert tags() == {"a": "b"}
+    answer = sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "a", "Value": "c"}, {"Key": "d", "Value": ""}])
+    assert answer["Tags"] == [{"Key": "a", "Value": "c"}, {"Key": "d", "Value": ""}]
+    sagemaker.delete_tags(ResourceArn=arn, TagKeys=["a", "no-such"])
+    assert tags() == {"d": ""}
+    (found,) = sagemaker.search(
+        Resource="TrainingJob", SearchExpression={"Filters": [{"Name": "Tags.d", "Operator": "Exists"}]}
+    )["Results"]
+    assert found["TrainingJob"]["TrainingJobArn"] == arn
+    assert found["TrainingJob"]["Tags"] == [{"Key": "d", "Value": ""}]
+
+
+@pytest.mark.parametrize(
+    ("tags", "words"),
+    [
+        ([{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}], "Duplicate tag keys"),
+        ([{"Key": "aws:mine", "Value": "1"}], "AWS's own"),
+        ([{"Key": f"k{number}", "Value": ""} for number in range(50)], "50 is the limit"),
+    ],
+)
+def test_tags_that_are_refused(endpoint, tags, words):
+    """They change nothing; a job that they come with is not made."""
+    sagemaker = endpoint.sagemaker
+    arn = endpoint.wait("described")["TrainingJobArn"]
+    sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "z", "Value": "z"}])
+    before = sagemaker.list_tags(ResourceArn=arn)["Tags"]
+
+    with pytest.raises(ClientError, match=words):
+        sagemaker.add_tags(ResourceArn=arn, Tags=tags)
+    assert sagemaker.list_tags(ResourceArn=arn)["Tags"] == before
+    if len(tags) < 50:
+        with pytest.raises(ClientError, match=words):
+            sagemaker.create_training_job(**endpoint.request("tagged", "quick", Tags=tags))
+        with pytest.raises(ClientError, match="not found"):
+            sagemaker.describe_training_job(TrainingJobName="tagged")
+    for wrong in (arn + "x", arn.replace("123456789012", "210987654321"), arn.replace("training", "processing")):
+        with pytest.raises(ClientError, match="Requested resource not found"):
+            sagemaker.list_tags(ResourceArn=wrong)
+
+
 def describe_raw(endpoint, name):
     """Return the answer as it came: boto3 drops members that it does not know."""
     request = urllib.request.Request(
@@ -235,6 +298,108 @@ def describe_raw(endpoint, name):
     )
     with urllib.request.urlopen(request) as answer:
         return json.loads(answer.read())
+
+
+@pytest.fixture(scope="module")
+def measured(endpoint, tmp_path_factory):
+    """A job whose two hosts printed metrics; and what asks for the first of them."""
+    code = tmp_path_factory.mktemp("measured")
+    endpoint.platform._images["measured"] = Image(code, ["sh", "-c", "echo loss=1 acc=0.5; echo loss=3; echo loss=nan"])
+    definitions = [{"Name": name, "Regex": f"{name}=([a-z0-9.]+)"} for name in ("loss", "acc", "never")]
+    algorithm = {"TrainingImage": "measured", "TrainingInputMode": "File", "MetricDefinitions": definitions}
+    request = endpoint.request("measured", "measured", hosts=2, AlgorithmSpecification=algorithm)
+    endpoint.sagemaker.create_training_job(**request)
+    description = endpoint.wait("measured")
+    return {
+        "Namespace": "/aws/sagemaker/TrainingJobs",
+        "MetricName": "loss",
+        "Dimensions": [{"Name": "TrainingJobName", "Value": "measured"}],
+    }, {
+        "StartTime": description["TrainingStartTime"],
+        "EndTime": description["TrainingEndTime"] + timedelta(minutes=1),
+    }
+
+
+@pytest.fixture(params=["json", "smithy-rpc-v2-cbor", "query"])
+def cloudwatch(request, endpoint, monkeypatch):
+    """A client that speaks one of the three protocols of CloudWatch."""
+    monkeypatch.setattr("botocore.model.PRIORITY_ORDERED_SUPPORTED_PROTOCOLS", (request.param,))
+    return endpoint.client("cloudwatch")
+
+
+def test_metrics_in_each_protocol(measured, cloudwatch):
+    """What all hosts printed, in periods; the SDK's ``training_job_analytics`` asks so."""
+    metric, span = measured
+    assert cloudwatch.meta.service_model.resolved_protocol in ("json", "smithy-rpc-v2-cbor", "query")
+    statistics = ["SampleCount", "Average", "Sum", "Minimum", "Maximum"]
+
+    answer = cloudwatch.get_metric_statistics(**metric, **span, Period=3600, Statistics=statistics)
+
+    points = answer["Datapoints"]
+    assert answer["Label"] == "loss"
+    assert sum(point["SampleCount"] for point in points) == 4
+    assert sum(point["Sum"] for point in points) == 8
+    assert {(point["Minimum"], point["Maximum"], point["Unit"]) for point in points} <= {(1, 3, "None")}
+    assert all(point["Timestamp"].timestamp() % 3600 == 0 for point in points)
+    query = {"Id": "a", "MetricStat": {"Metric": metric, "Period": 3600, "Stat": "Average"}}
+    (result,) = cloudwatch.get_metric_data(MetricDataQueries=[query], **span)["MetricDataResults"]
+    assert result["StatusCode"] == "Complete"
+    assert set(result["Values"]) == {point["Average"] for point in points}
+    assert set(result["Timestamps"]) == {point["Timestamp"] for point in points}
+    listed = cloudwatch.list_metrics(Namespace=metric["Namespace"], Dimensions=metric["Dimensions"])["Metrics"]
+    assert {item["MetricName"] for item in listed} == {"loss", "acc"}
+    nothing = cloudwatch.get_metric_statistics(
+        **{**metric, "MetricName": "never"}, **span, Period=60, Statistics=["Sum"]
+    )
+    assert nothing["Datapoints"] == []
+
+
+def test_refusals_in_each_protocol(measured, cloudwatch):
+    """The service's codes and words, as the client reads them."""
+    metric, span = measured
+    for changes, code, words in (
+        ({}, "InvalidParameterCombination", "At least one of the parameters"),
+        ({"Statistics": ["Sum"], "Period": 61}, "InvalidParameterValue", "multiple of 60"),
+        ({"Statistics": ["Median"]}, "ValidationError", "enum value set"),
+        ({"ExtendedStatistics": ["p90"]}, "InvalidParameterValue", "no percentiles"),
+        ({"Statistics": ["Sum"], "EndTime": span["StartTime"]}, "InvalidParameterValue", "must be less than"),
+        ({"Statistics": ["Sum"], "StartTime": 0}, "InvalidParameterCombination", "exceeds the limit of 1,440"),
+    ):
+        with pytest.raises(ClientError, match=words) as refused:
+            cloudwatch.get_metric_statistics(**{**metric, **span, "Period": 60, **changes})
+        assert refused.value.response["Error"]["Code"] == code
+        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+    with pytest.raises(ClientError, match="no operation 'PutMetricData'") as refused:
+        cloudwatch.put_metric_data(Namespace="mine", MetricData=[{"MetricName": "a", "Value": 1}])
+    assert refused.value.response["Error"]["Code"] == "InvalidAction"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "body"),
+    [
+        ("/service/GraniteServiceVersion20100801/operation/ListMetrics", {}, b"\xbf"),
+        ("/service/GraniteServiceVersion20100801/operation/ListMetrics", {}, b"\x9b" + b"\xff" * 8),
+        ("/service/GraniteServiceVersion20100801/operation/ListMetrics", {}, b"\x81" * 100_000),
+        ("/service/GraniteServiceVersion20100801/operation/ListMetrics", {}, b"\x5b" + b"\xff" * 8),
+        ("/service/GraniteServiceVersion20100801/operation/ListMetrics", {}, b"\xa1\xa0\x01"),
+        ("/service/GraniteServiceVersion20100801/operation/NoSuch", {}, b"\xa0"),
+        ("/", {"X-Amz-Target": "GraniteServiceVersion20100801.ListMetrics"}, b"{"),
+        ("/", {"X-Amz-Target": "GraniteServiceVersion20100801.NoSuch"}, b"{}"),
+        ("/", {}, b"Action=GetMetricStatistics&Period=abc"),
+        ("/", {}, b"Action=GetMetricStatistics&StartTime=abc"),
+        ("/", {}, b"Action=%ff"),
+        ("/", {}, b""),
+        ("/elsewhere", {}, b""),
+    ],
+)
+def test_nonsense_for_cloudwatch_is_refused(endpoint, path, headers, body):
+    """Malformed requests of any protocol get an error, never a 5xx."""
+    scope = "Credential=k/20260101/us-east-1/monitoring/aws4_request, SignedHeaders=host, Signature=0"
+    headers = {"Authorization": f"AWS4-HMAC-SHA256 {scope}", **headers}
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(urllib.request.Request(endpoint.platform.url + path, body, headers))
+    assert refused.value.code == 400
+    refused.value.close()
 
 
 def test_the_waiter_sees_the_end(endpoint):
@@ -260,6 +425,7 @@ def test_the_operations_are_the_models():
     """All that the API can do with a training job is answered, and nothing has a name that the API lacks."""
     from spotproof.local.api import Api
     from spotproof.local.logs_api import LogsApi
+    from spotproof.local.metrics_api import MetricsApi
 
     model = ServiceModel(Loader().load_service_model("sagemaker", "service-2"))
     verbs = ("Create", "Describe", "List", "Stop", "Update", "Delete")
@@ -268,6 +434,8 @@ def test_the_operations_are_the_models():
         for name in model.operation_names
         if name.removesuffix("s").endswith("TrainingJob") and name.startswith(verbs)
     } - {name for name in model.operation_names if "HyperParameterTuningJob" in name}
+    modelled |= {"AddTags", "ListTags", "DeleteTags", "Search"}
     assert set(Api({}, None, None, spot_price_factor=1)._operations) == modelled
-    logs = ServiceModel(Loader().load_service_model("logs", "service-2"))
-    assert set(LogsApi(None)._operations) <= set(logs.operation_names)
+    for service, api in (("logs", LogsApi(None)), ("cloudwatch", MetricsApi(None, None))):
+        others = ServiceModel(Loader().load_service_model(service, "service-2"))
+        assert set(api._operations) <= set(others.operation_names)

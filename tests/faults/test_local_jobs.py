@@ -206,6 +206,8 @@ def test_on_demand_jobs_are_never_reclaimed(open_platform):
     [
         ('(BASE / "output/failure").write_text("my reason"); sys.exit(7)', "my reason, exit code: 7", ""),
         ("sys.exit(7)", ", exit code: 7", ""),
+        ('(BASE / "output/failure").mkdir(); sys.exit(7)', ", exit code: 7", ""),
+        ('os.symlink("/etc/passwd", BASE / "output/failure"); sys.exit(7)', ", exit code: 7", ""),
         ('raise RuntimeError("broken")', ", exit code: 1", "RuntimeError: broken"),
         ("os.kill(os.getpid(), signal.SIGSEGV); os._exit(139)", ", exit code: 139", ""),
     ],

@@ -1,4 +1,4 @@
-"""Script mode of the SageMaker Python SDK v2: a program with its packages is sent along; another one fails."""
+"""Script mode of the SageMaker Python SDK v2: a program is sent along; another one fails; the first is found again."""
 
 import json
 import sys
@@ -16,7 +16,13 @@ COMMON = {
     "source_dir": SOURCE_DIR,
 }
 started = [
-    Estimator(entry_point="train.py", hyperparameters={"lr": 0.1, "name": "abc", "flag": True, "l": [1, 2]}, **COMMON),
+    Estimator(
+        entry_point="train.py",
+        hyperparameters={"lr": 0.1, "name": "abc", "flag": True, "l": [1, 2]},
+        metric_definitions=[{"Name": "loss", "Regex": "loss=([0-9.]+)"}],
+        tags=[{"Key": "team", "Value": "vision"}],
+        **COMMON,
+    ),
     PyTorch(entry_point="train.py", hyperparameters={"name": "x y"}, **COMMON),
     Estimator(entry_point="fail.py", **COMMON),
 ]
@@ -29,3 +35,8 @@ for estimator in started:
     except UnexpectedStatusException as error:
         print("FAILED", error, flush=True)
     print("DESCRIBED", json.dumps(job.describe(), default=str), flush=True)
+
+attached = Estimator.attach(started[0].latest_training_job.name)
+frame = attached.training_job_analytics.dataframe()
+found = {"model": attached.model_data, "tags": attached.tags, "metrics": frame.to_dict("records")}
+print("ATTACHED", json.dumps(found), flush=True)

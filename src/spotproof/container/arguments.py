@@ -7,10 +7,28 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["build_arguments", "decode_hyperparameters", "split_command_line", "user_hyperparameters"]
+__all__ = [
+    "build_arguments",
+    "decode_hyperparameters",
+    "framework_parameters",
+    "split_command_line",
+    "user_hyperparameters",
+]
 
 _PLATFORM_PREFIX = "sagemaker_"
 _PLATFORM_KEYS = frozenset({"_tuning_objective_metric", "default_user_module_name"})
+_KNOWN_KEYS = frozenset(
+    f"{_PLATFORM_PREFIX}{name}"
+    for name in (
+        "program",
+        "submit_directory",
+        "enable_cloudwatch_metrics",
+        "container_log_level",
+        "job_name",
+        "region",
+        "s3_output",
+    )
+)
 _DEFAULT_COMMAND = "train"
 
 
@@ -37,6 +55,13 @@ def user_hyperparameters(decoded: Mapping[str, Any]) -> dict[str, Any]:
         name: value
         for name, value in decoded.items()
         if not name.startswith(_PLATFORM_PREFIX) and name not in _PLATFORM_KEYS
+    }
+
+
+def framework_parameters(decoded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is for the platform and not known to the toolkit itself, such as the choice of a launcher."""
+    return {
+        name: value for name, value in decoded.items() if name.startswith(_PLATFORM_PREFIX) and name not in _KNOWN_KEYS
     }
 
 

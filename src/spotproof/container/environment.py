@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from spotproof.container.arguments import build_arguments, decode_hyperparameters, user_hyperparameters
+from spotproof.container.arguments import (
+    build_arguments,
+    decode_hyperparameters,
+    framework_parameters,
+    user_hyperparameters,
+)
 from spotproof.container.config import ContainerConfig, place_below
 from spotproof.contract import (
     CODE_DIR,
@@ -29,6 +34,9 @@ __all__ = ["MASTER_PORT", "Machine", "build_environment"]
 MASTER_PORT = 7777
 """The port on which the first host gathers the others. Source: the toolkit's ``torch_distributed.py``."""
 
+_NOT_IN_TRAINING_ENV = ("hps", "channels", "user_args", "framework_params")
+"""They have other names there, or none."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
@@ -42,7 +50,7 @@ def build_environment(
     config: ContainerConfig, base: Path, *, program: str, machine: Machine, inherited: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the program's whole environment; what is *inherited* wins, for the request's ``Environment`` is in it."""
-    values = _toolkit_values(config, base, program=program, machine=machine, job_name=inherited.get(ENV_JOB_NAME, ""))
+    values = _toolkit_values(config, base, program=program, machine=machine, inherited=inherited)
     ours = {f"SM_{name.upper()}": _text(value) for name, value in values.items()}
     ours[ENV_MODEL_DIR] = str(base / MODEL_DIR)
     ours[ENV_OUTPUT_DATA_DIR] = str(base / OUTPUT_DATA_DIR)
@@ -50,7 +58,14 @@ def build_environment(
         ours[ENV_CHECKPOINT_DIR] = place_below(base, config.checkpoint_path)
     ours["PYTHONUNBUFFERED"] = "1"
     ours["CURRENT_HOST"] = config.current_host
+    ours["SAGEMAKER_JOB_NAME"] = values["training_env"]["job_name"]
+    ours["SAGEMAKER_REGION"] = _region(config, inherited)
     return {**ours, **_cluster(config, machine), **inherited}
+
+
+def _region(config: ContainerConfig, inherited: Mapping[str, str]) -> str:
+    told = decode_hyperparameters(config.hyperparameters).get("sagemaker_region")
+    return str(told or inherited.get("AWS_REGION", ""))
 
 
 def _cluster(config: ContainerConfig, machine: Machine) -> dict[str, str]:
@@ -74,10 +89,10 @@ def _cluster(config: ContainerConfig, machine: Machine) -> dict[str, str]:
 
 
 def _toolkit_values(
-    config: ContainerConfig, base: Path, *, program: str, machine: Machine, job_name: str
+    config: ContainerConfig, base: Path, *, program: str, machine: Machine, inherited: Mapping[str, str]
 ) -> dict[str, Any]:
     decoded = decode_hyperparameters(config.hyperparameters)
-    hyperparameters = user_hyperparameters(decoded)
+    hyperparameters, framework = user_hyperparameters(decoded), framework_parameters(decoded)
     channels = {name: str(base / INPUT_DATA_DIR / name) for name in sorted(config.channels)}
     groups = list(config.resources.get("instance_groups") or [])
     group = str(config.resources.get("current_group_name", "homogeneousCluster"))
@@ -92,6 +107,7 @@ def _toolkit_values(
         "current_instance_group_hosts": group_hosts,
         "instance_groups": [entry.get("instance_group_name") for entry in groups],
         "instance_groups_dict": {entry.get("instance_group_name"): entry for entry in groups},
+        "distribution_instance_groups": list(framework.get("sagemaker_distribution_instance_groups") or []),
         "is_hetero": len(groups) > 1,
         "network_interface_name": str(config.resources.get("network_interface_name", "eth0")),
         "resource_config": dict(config.resources),
@@ -103,11 +119,13 @@ def _toolkit_values(
         "output_data_dir": str(base / OUTPUT_DATA_DIR),
         "output_intermediate_dir": str(base / OUTPUT_DIR / "intermediate"),
         "model_dir": str(base / MODEL_DIR),
-        "module_dir": str(base / CODE_DIR),
+        "module_dir": str(decoded.get("sagemaker_submit_directory") or base / CODE_DIR),
         "module_name": PurePosixPath(program).stem,
         "user_entry_point": program,
         "user_args": build_arguments(hyperparameters),
         "hps": hyperparameters,
+        "framework_module": inherited.get("SAGEMAKER_TRAINING_MODULE"),
+        "framework_params": framework,
         "log_level": decoded.get("sagemaker_container_log_level", 20),
         "num_cpus": machine.num_cpus,
         "num_gpus": machine.num_gpus,
@@ -116,12 +134,13 @@ def _toolkit_values(
     if "topology" in config.resources:
         values["topology"] = config.resources["topology"]
     values["training_env"] = {
-        **{name: value for name, value in values.items() if name not in ("hps", "channels", "user_args")},
+        **{name: value for name, value in values.items() if name not in _NOT_IN_TRAINING_ENV},
+        "additional_framework_parameters": framework,
         "hyperparameters": hyperparameters,
         "channel_input_dirs": channels,
         "is_master": config.current_host == config.hosts[0],
         "master_hostname": config.hosts[0],
-        "job_name": job_name or str(decoded.get("sagemaker_job_name", "")),
+        "job_name": inherited.get(ENV_JOB_NAME) or str(decoded.get("sagemaker_job_name", "")),
     }
     values.update({f"channel_{name}": path for name, path in channels.items()})
     values.update({f"hp_{name}": value for name, value in hyperparameters.items()})

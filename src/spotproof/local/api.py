@@ -1,6 +1,6 @@
 """SageMaker's operations, as clients call them: a validated request in, the answer's JSON out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from spotproof.local.inputs import InputError, find_objects
@@ -8,7 +8,9 @@ from spotproof.local.job import Job
 from spotproof.local.jobs import Jobs
 from spotproof.local.listing import build_page
 from spotproof.local.request import JobPlan, parse_request
+from spotproof.local.search import build_results
 from spotproof.local.shelf import ImageShelf
+from spotproof.local.tags import Tags, parse_tags, tag_list
 from spotproof.local.validate import validate
 from spotproof.local.wire import (
     ResourceInUse,
@@ -25,7 +27,7 @@ Operation = Callable[[dict[str, Any], str], dict[str, Any]]
 
 
 class Api:
-    """SageMaker: Create, Describe, List, Stop, Update and DeleteTrainingJob over the jobs of one platform."""
+    """SageMaker over the jobs of one platform: training jobs, their tags, and the search among them."""
 
     def __init__(
         self,
@@ -37,6 +39,7 @@ class Api:
     ) -> None:
         self._images, self._open_bucket, self._jobs = images, open_bucket, jobs
         self._spot_price_factor = spot_price_factor
+        self._tags = Tags(jobs)
         self._operations: dict[str, Operation] = {
             "CreateTrainingJob": self._create,
             "DescribeTrainingJob": self._describe,
@@ -44,6 +47,10 @@ class Api:
             "StopTrainingJob": self._stop,
             "UpdateTrainingJob": self._update,
             "DeleteTrainingJob": self._delete,
+            "AddTags": self._tags.add,
+            "ListTags": self._tags.list,
+            "DeleteTags": self._tags.delete,
+            "Search": self._search,
         }
 
     def call(self, operation: str, body: Any, region: str) -> dict[str, Any]:
@@ -77,12 +84,13 @@ class Api:
         return self._jobs.live(name)
 
     def _create(self, request: dict[str, Any], region: str) -> dict[str, Any]:
+        tags = parse_tags(request.get("Tags", []))
         plan = parse_request(request, self._images.find, region=region, spot_price_factor=self._spot_price_factor)
         if self._jobs.has(plan.name):
             raise _name_taken(plan)
         self._check_capacity(plan)
         self._check_s3(plan, region)
-        if not self._jobs.create(plan):  # two at once with one name: one of them gets it
+        if not self._jobs.create(plan, tags):  # two at once with one name: one of them gets it
             raise _name_taken(plan)
         return {"TrainingJobArn": plan.arn}
 
@@ -176,6 +184,15 @@ class Api:
     def _wrong_status(self, name: str) -> ValidationException:
         status = self.describe(name)["TrainingJobStatus"]
         return ValidationException(f"The request was rejected because the training job is in status {status}.")
+
+    def _search(self, request: dict[str, Any], region: str) -> dict[str, Any]:
+        return build_results(self._records(), request)
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        for name in [summary["TrainingJobName"] for summary in self._jobs.summaries()]:
+            description = self._jobs.describe(name)
+            if description is not None:  # it was deleted meanwhile
+                yield description | {"Tags": tag_list(self._jobs.tags(name))}
 
     def _list(self, request: dict[str, Any], region: str) -> dict[str, Any]:
         return build_page(self._jobs.summaries(), request)

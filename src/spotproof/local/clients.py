@@ -17,7 +17,7 @@ _FIRST_PORT: Final = 30500
 _NUM_PORTS: Final = 2200
 """Below the ports that Linux gives out by itself, above those of the S3 server."""
 _ENDPOINTS: Final = (
-    *(f"AWS_ENDPOINT_URL_{service}" for service in ("SAGEMAKER", "CLOUDWATCH_LOGS", "S3", "STS", "IAM")),
+    *(f"AWS_ENDPOINT_URL_{service}" for service in ("SAGEMAKER", "CLOUDWATCH", "CLOUDWATCH_LOGS", "S3", "STS", "IAM")),
     "S3_ENDPOINT_URL",  # of the training toolkit
 )
 """Each of them wins over AWS_ENDPOINT_URL."""

@@ -140,14 +140,16 @@ class Host:
         """Return what the job wrote to output/failure; empty if nothing."""
         path = self.plan.ml_dir / contract.FAILURE_FILE
         try:
-            # The job may have put anything there: a link, a pipe, a gigabyte.
+            # The job may have put anything there: a link, a pipe, a directory, a gigabyte.
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+                text = os.read(fd, 4 * contract.FAILURE_REASON_MAX_CHARS) if is_file else b""
+            finally:
+                os.close(fd)
         except OSError:
             return ""
-        with os.fdopen(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return ""
-            return file.read(4 * contract.FAILURE_REASON_MAX_CHARS).decode(errors="replace")
+        return text.decode(errors="replace")
 
     def _hosts_file(self) -> str:
         network = self.plan.network

@@ -2,6 +2,7 @@
 
     signed for sagemaker or logs   AWS JSON 1.1, X-Amz-Target: SageMaker.<Operation> or Logs_20140328.<Operation>
     signed for sts or iam          the query protocol
+    signed for monitoring          CloudWatch, in the three protocols that it has
     signed for s3, or a path       goes on to the S3 server
     GET  /health                   {"status": "ok"}
     POST /spotproof/reclaim        and /spotproof/faults: see ``controls``
@@ -23,8 +24,10 @@ from werkzeug.wrappers import Request, Response
 
 from spotproof.local.api import Api
 from spotproof.local.controls import Controls
-from spotproof.local.identity import Identity, query_error
+from spotproof.local.identity import Identity
 from spotproof.local.logs_api import LogsApi
+from spotproof.local.metrics_wire import MetricsWire
+from spotproof.local.query import query_error
 from spotproof.local.routing import find_region, find_service
 from spotproof.local.wire import (
     SerializationException,
@@ -50,6 +53,7 @@ class Application:
     Args:
         api: SageMaker.
         logs: CloudWatch Logs.
+        metrics: CloudWatch.
         identity: STS and IAM.
         controls: Our own doors.
         s3: What passes requests on to the S3 server.
@@ -59,11 +63,12 @@ class Application:
         self,
         api: Api,
         logs: LogsApi,
+        metrics: MetricsWire,
         identity: Identity,
         controls: Controls,
         s3: Callable[..., Iterable[bytes]],
     ) -> None:
-        self._identity, self._controls, self._s3 = identity, controls, s3
+        self._metrics, self._identity, self._controls, self._s3 = metrics, identity, controls, s3
         self._services: dict[str, Callable[[str, Any, str], dict[str, Any]]] = {
             "sagemaker": api.call,
             "logs": logs.call,
@@ -107,6 +112,8 @@ class Application:
             # The body has been read, and moto reads it again.
             environ = {**request.environ, "wsgi.input": BytesIO(request.get_data())}
             return self._identity.answer(service, environ, form or request.args)
+        if service == "monitoring":
+            return self._metrics.answer(request, form or request.args)
         if service in self._services:
             prefix, _, operation = request.headers.get("X-Amz-Target", "").partition(".")
             if prefix != _TARGETS[service]:
@@ -115,7 +122,7 @@ class Application:
             answer = self._services[service](operation, _read_json(request), region)
             return Response(content_type=_JSON) if operation in _SILENT and not answer else _json_response(answer)
         what = f"not {service}" if service else "and this request is signed for none of them"
-        message = f"The local platform answers for sagemaker, logs, sts, iam and s3, {what}."
+        message = f"The local platform answers for sagemaker, logs, monitoring, sts, iam and s3, {what}."
         if "Action" in form or "Action" in request.args:
             return query_error(service or "", "InvalidAction", message)
         raise UnknownOperationException(message)

@@ -12,20 +12,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
-from werkzeug.datastructures import Headers, MultiDict
 from werkzeug.wrappers import Response
 
 from spotproof.local.keys import Keys
-from spotproof.local.validate import validate
-from spotproof.local.wire import UnknownOperationException, WireError
+from spotproof.local.query import NAMESPACES, query_error, read_query
+from spotproof.local.wire import WireError
 
-__all__ = ["ACCOUNT", "Identity", "query_error"]
+__all__ = ["ACCOUNT", "Identity"]
 
 ACCOUNT: Final = "123456789012"
-_NAMESPACES: Final = {
-    "sts": "https://sts.amazonaws.com/doc/2011-06-15/",
-    "iam": "https://iam.amazonaws.com/doc/2010-05-08/",
-}
 _TRUST: Final = {
     "Version": "2012-10-17",
     "Statement": [
@@ -62,7 +57,7 @@ class Identity:
             from moto.core.parse import RequestParserError
 
             try:
-                request = _read_request(service, action, parameters)
+                request = read_query(service, action, parameters)
                 if action in ("SimulatePrincipalPolicy", "SimulateCustomPolicy"):
                     return _allow(action, request)
                 if service == "iam" and "RoleName" in request and action not in _MAKES_ROLES:
@@ -99,34 +94,6 @@ class Identity:
         return Response(text, status, {"x-amzn-RequestId": request_id}, content_type="text/xml")
 
 
-def _read_request(service: str, action: str, parameters: Mapping[str, str]) -> dict[str, Any]:
-    """Return the request as the API model sees it.
-
-    Raises:
-        WireError: The model does not allow it, or has no such operation.
-        RequestParserError: A value is of another type.
-    """
-    from botocore.model import OperationNotFoundError
-    from moto.core.parse import PROTOCOL_PARSERS
-    from moto.core.utils import get_service_model
-
-    try:
-        model = get_service_model(service).operation_model(action)
-    except OperationNotFoundError:
-        raise UnknownOperationException(f"{service} has no operation {action!r}.") from None
-    parsed = PROTOCOL_PARSERS["query"](model).parse(
-        {
-            "method": "POST",
-            "values": MultiDict(parameters),
-            "headers": Headers(),
-            "body": b"",
-            "url_path": "/",
-            "url_params": {},
-        }
-    )
-    return validate(service, action, parsed or {})
-
-
 def _make_role_if_unknown(name: str) -> None:
     from moto.iam.models import iam_backends
 
@@ -146,18 +113,8 @@ def _allow(action: str, request: Mapping[str, Any]) -> Response:
         for resource in resources
     )
     return Response(
-        f'<{action}Response xmlns="{_NAMESPACES["iam"]}"><{action}Result><IsTruncated>false</IsTruncated>'
+        f'<{action}Response xmlns="{NAMESPACES["iam"]}"><{action}Result><IsTruncated>false</IsTruncated>'
         f"<EvaluationResults>{results}</EvaluationResults></{action}Result>"
         f"<ResponseMetadata><RequestId>{uuid.uuid4()}</RequestId></ResponseMetadata></{action}Response>",
-        content_type="text/xml",
-    )
-
-
-def query_error(service: str, code: str, message: str, status: int = 400) -> Response:
-    """Return an error as services of the query protocol send it."""
-    return Response(
-        f'<ErrorResponse xmlns="{_NAMESPACES.get(service, "")}"><Error><Type>Sender</Type><Code>{code}</Code>'
-        f"<Message>{escape(message)}</Message></Error><RequestId>{uuid.uuid4()}</RequestId></ErrorResponse>",
-        status,
         content_type="text/xml",
     )

@@ -10,7 +10,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,6 +71,7 @@ class Jobs:
         self._summaries: dict[str, dict[str, Any]] = {}
         self._unsaved: set[str] = set()
         self._creating = threading.Lock()
+        self._tagging = threading.Lock()
         self._taken: set[str] = set()
         """Names of jobs that are being created."""
         self._is_open = False
@@ -104,7 +105,7 @@ class Jobs:
             self._remove_directories()
         self._store.close()
 
-    def create(self, plan: JobPlan) -> bool:
+    def create(self, plan: JobPlan, tags: Mapping[str, str]) -> bool:
         """Accept a job; return whether its name was free. It is on the disk when this returns."""
         with self._creating:
             if plan.name in self._summaries or plan.name in self._taken:
@@ -115,7 +116,7 @@ class Jobs:
             # Not under the lock: clients that create jobs at once wait for the disk together.
             job, actions = Job.create(plan, self._room, schedule)
             summary = summarize(job.describe())
-            self._store.insert(plan.name, self._plan_document(job), job.to_document(), summary)
+            self._store.insert(plan.name, self._plan_document(job), job.to_document(), summary, tags)
             self._live[plan.name] = job
             self._summaries[plan.name] = summary
         finally:
@@ -147,6 +148,17 @@ class Jobs:
         if job is not None:
             job.update(changes)
             self._store.save_plan(name, self._plan_document(job))
+
+    def tags(self, name: str) -> dict[str, str]:
+        """Return a job's tags, alive or ended."""
+        return self._store.tags(name)
+
+    def change_tags(self, name: str, change: Callable[[dict[str, str]], dict[str, str]]) -> dict[str, str]:
+        """Replace a job's tags by what *change* makes of them; return those. What it raises changes nothing."""
+        with self._tagging:
+            tags = change(self._store.tags(name))
+            self._store.save_tags(name, tags)
+        return tags
 
     def set_schedule(self, schedule: Schedule) -> None:
         """Let jobs that are created from now on be reclaimed as *schedule* says."""

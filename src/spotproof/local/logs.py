@@ -162,6 +162,11 @@ class LogReader:
             "nextBackwardToken": f"b/{first:020d}",
         }
 
+    def messages(self, stream: str) -> Iterator[tuple[int, str]]:
+        """Yield the time, in milliseconds since 1970, and the text of each event of a stream, from its begin."""
+        for line in _read_forward(self.path(stream), 0):
+            yield line.at_ms, line.message
+
     def search(
         self,
         streams: Iterable[str],

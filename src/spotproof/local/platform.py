@@ -30,6 +30,8 @@ from spotproof.local.keys import Keys, read_or_make_keys
 from spotproof.local.limits import CgroupPlace, HostLimits, find_places, parse_memory
 from spotproof.local.logs import LogReader
 from spotproof.local.logs_api import LogsApi
+from spotproof.local.metrics_api import MetricsApi
+from spotproof.local.metrics_wire import MetricsWire
 from spotproof.local.registry import Registry, owner_id
 from spotproof.local.s3_faults import S3Faults, parse_s3_faults
 from spotproof.local.s3proxy import S3Proxy
@@ -199,11 +201,14 @@ class LocalSageMaker:
             self._jobs,
             spot_price_factor=self._spot_price_factor,
         )
-        logs, identity = LogsApi(LogReader(self.state_dir / "logs")), Identity(self.keys)
+        reader = LogReader(self.state_dir / "logs")
+        metrics = MetricsWire(MetricsApi(self._jobs, reader))
         controls = Controls(api, self.faults, self.set_s3_faults)
         s3 = WithoutEncryption(S3Proxy(self._s3_server_url, self.faults.weather), self.keys)
         load_models()
-        self._server = HttpServer(self._port, Application(api, logs, identity, controls, s3))
+        self._server = HttpServer(
+            self._port, Application(api, LogsApi(reader), metrics, Identity(self.keys), controls, s3)
+        )
         self._port = self._server.port
         self._jobs.open()
         self._server.start()

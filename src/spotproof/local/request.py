@@ -1,7 +1,6 @@
 """From a CreateTrainingJob request to what the platform runs, with the service's rules that no model states. Pure."""
 
 import posixpath
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,6 +8,7 @@ from typing import Any, Literal
 from spotproof import contract
 from spotproof.errors import SpecError
 from spotproof.local.images import EngineImage, Image, command_of
+from spotproof.local.metrics import compile_definitions
 from spotproof.local.statuses import JobRules
 from spotproof.local.wire import ValidationException
 from spotproof.storage._s3 import split_s3_url
@@ -122,13 +122,10 @@ def parse_request(
             "constraint: Member must have value greater than or equal to 1"
         )
     image = find_image(algorithm["TrainingImage"])
-    for definition in algorithm.get("MetricDefinitions", []):
-        try:
-            re.compile(definition["Regex"])
-        except re.error as error:
-            raise ValidationException(
-                f"Metric definition {definition['Name']!r}: {definition['Regex']!r} is no regular expression ({error})."
-            ) from None
+    try:
+        compile_definitions(algorithm.get("MetricDefinitions", []))
+    except ValueError as error:
+        raise ValidationException(str(error)) from None
     checkpoint = request.get("CheckpointConfig")
     output_url = request["OutputDataConfig"]["S3OutputPath"]
     tensorboard = request.get("TensorBoardOutputConfig")

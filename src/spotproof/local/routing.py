@@ -7,8 +7,8 @@ from typing import Final
 __all__ = ["find_region", "find_service"]
 
 _DEFAULT_REGION: Final = "us-east-1"
-_TARGETS: Final = {"SageMaker": "sagemaker", "Logs_20140328": "logs"}
-_VERSIONS: Final = {"2011-06-15": "sts", "2010-05-08": "iam"}
+_TARGETS: Final = {"SageMaker": "sagemaker", "Logs_20140328": "logs", "GraniteServiceVersion20100801": "monitoring"}
+_VERSIONS: Final = {"2011-06-15": "sts", "2010-05-08": "iam", "2010-08-01": "monitoring"}
 """Of the query protocol; some operations of STS are not signed."""
 _SCOPE: Final = re.compile(
     r"[^/]*/\d{8}/(?:(?P<region>[A-Za-z0-9-]{1,32})/)?(?P<service>[A-Za-z0-9.-]{1,64})/aws4_request"
@@ -19,7 +19,7 @@ _SCOPE: Final = re.compile(
 def find_service(
     method: str, path: str, headers: Mapping[str, str], query: Mapping[str, str], form: Mapping[str, str]
 ) -> str | None:
-    """Return the service's signing name (``sagemaker``, ``logs``, ``sts``, ``iam``, ``s3``, …); None if nothing tells.
+    """Return the service's signing name (``sagemaker``, ``logs``, ``sts``, ``s3``, …); None if nothing tells.
 
     The scope of the signature decides, in the header or in a presigned URL; without one, what only that service sends.
     What has a path and no signature, or one of the old kind, is taken for S3, where objects may be public.

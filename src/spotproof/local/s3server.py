@@ -97,6 +97,7 @@ class S3Server:
             "-master.volumeSizeLimitMB=256",
             # A bucket takes at least one volume; the default, free disk space over volume size, may be a handful.
             "-volume.max=8192",
+            "-s3.allowDeleteBucketNotEmpty=false",
             "-s3.autoCreateBucket=false",  # AWS makes no bucket by itself either
             "-s3.iam=false",
             "-s3.port.iceberg=0",

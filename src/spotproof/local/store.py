@@ -1,8 +1,9 @@
 """The jobs on disk: one SQLite file, written by one server.
 
 A live job has a *plan* (what was accepted; it hardly changes), its *progress* (replaced at each transition) and the
-*summary* that lists show. A job that has ended has its summary and the *description* that it keeps for ever. All are
-JSON. What was committed survives the server's SIGKILL; what was inserted survives the machine's, too.
+*summary* that lists show. A job that has ended has its summary and the *description* that it keeps for ever. Each has
+its *tags*, which may change at any time. All are JSON. What was committed survives the server's SIGKILL; what was
+inserted survives the machine's, too.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from spotproof.errors import EngineError
 
 __all__ = ["JobStore", "SavedJob"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of the tables and of the documents in them."""
 _APPLICATION: Final = 0x53504F54
 """Tells our files from other SQLite files: "SPOT"."""
@@ -32,9 +33,12 @@ CREATE TABLE jobs (
     progress TEXT,
     summary TEXT NOT NULL,
     description TEXT,
+    tags TEXT NOT NULL DEFAULT '{}',
     CHECK ((plan IS NULL) = (progress IS NULL) AND (plan IS NULL) <> (description IS NULL))
 )
 """
+_UPGRADE: Final = "ALTER TABLE jobs ADD COLUMN tags TEXT NOT NULL DEFAULT '{}'"
+"""From format 1."""
 _CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
 """Of the write-ahead log; SQLite's own default, 1000 pages."""
 
@@ -109,6 +113,10 @@ class JobStore:
         ((verdict,),) = self._writer.execute("PRAGMA quick_check(1)")
         if verdict != "ok":
             raise self._damaged(verdict)
+        if version == 1:
+            with self._transaction():
+                self._writer.execute(_UPGRADE)
+                self._writer.execute(f"PRAGMA user_version={FORMAT}")
 
     @contextmanager
     def _clear_errors(self) -> Iterator[None]:
@@ -157,7 +165,7 @@ class JobStore:
             ]
             return [json.loads(summary) for *_, summary in rows], live
 
-    def insert(self, name: str, plan: Document, progress: Document, summary: Document) -> None:
+    def insert(self, name: str, plan: Document, progress: Document, summary: Document, tags: Mapping[str, str]) -> None:
         """Keep a new job; it is on the disk when this returns.
 
         Raises:
@@ -165,8 +173,8 @@ class JobStore:
         """
         with self._lock:
             self._writer.execute(
-                "INSERT INTO jobs (name, plan, progress, summary) VALUES (?, ?, ?, ?)",
-                (name, _text(plan), _text(progress), _text(summary)),
+                "INSERT INTO jobs (name, plan, progress, summary, tags) VALUES (?, ?, ?, ?, ?)",
+                (name, _text(plan), _text(progress), _text(summary), _text(tags)),
             )
         self._flush()
 
@@ -196,6 +204,17 @@ class JobStore:
         with self._reading:
             row = self._reader.execute("SELECT description FROM jobs WHERE name = ?", (name,)).fetchone()
         return None if row is None or row[0] is None else dict(json.loads(row[0]))
+
+    def tags(self, name: str) -> dict[str, str]:
+        """Return a job's tags; empty if there is no such job."""
+        with self._reading:
+            row = self._reader.execute("SELECT tags FROM jobs WHERE name = ?", (name,)).fetchone()
+        return {} if row is None else dict(json.loads(row[0]))
+
+    def save_tags(self, name: str, tags: Mapping[str, str]) -> None:
+        """Replace a job's tags."""
+        with self._lock:
+            self._writer.execute("UPDATE jobs SET tags = ? WHERE name = ?", (_text(tags), name))
 
     def delete(self, name: str) -> None:
         """Forget a job; it stays forgotten when this returns."""

@@ -21,7 +21,7 @@ from botocore.model import (
 
 from spotproof.local.wire import SerializationException, UnknownOperationException, ValidationException
 
-__all__ = ["load_models", "validate"]
+__all__ = ["find_members", "load_models", "validate"]
 
 _SHOWN_CHARS: Final = 300
 _JSON_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
@@ -47,6 +47,14 @@ def load_models() -> None:
     """Read the models now, so that the first requests don't each do: it takes 0.15 s of processor time."""
     for service in ("sagemaker", "logs"):
         _model(service)
+
+
+@lru_cache(maxsize=8)
+def find_members(service: str, shape: str) -> frozenset[str]:
+    """Return the names of the members of a structure of a service's model."""
+    found = _model(service).shape_for(shape)
+    assert isinstance(found, StructureShape)
+    return frozenset(found.members)
 
 
 def validate(service: str, operation: str, request: Any) -> dict[str, Any]:

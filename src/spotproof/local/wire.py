@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import ClassVar, TypeVar
 
 __all__ = [
+    "InvalidParameterCombination",
     "InvalidParameterException",
+    "InvalidParameterValue",
     "ResourceInUse",
     "ResourceLimitExceeded",
     "ResourceNotFound",
@@ -61,6 +63,14 @@ class ResourceNotFoundException(WireError):
     """CloudWatch Logs: there is no such thing."""
 
 
+class InvalidParameterCombination(WireError):
+    """CloudWatch: parameters do not go together."""
+
+
+class InvalidParameterValue(WireError):
+    """CloudWatch: a parameter is not acceptable."""
+
+
 class InvalidParameterException(WireError):
     """CloudWatch Logs: a parameter is not acceptable."""
 
@@ -72,5 +82,7 @@ def find_operation(operations: Mapping[str, _T], name: str) -> _T:
         UnknownOperationException: Nothing does.
     """
     if name not in operations:
-        raise UnknownOperationException(f"The local platform has no operation {name!r}, only {', '.join(operations)}.")
+        raise UnknownOperationException(
+            f"The local platform runs training jobs only. It has no operation {name!r}, but {', '.join(operations)}."
+        )
     return operations[name]

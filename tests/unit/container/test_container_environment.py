@@ -76,6 +76,38 @@ def test_hyperparameters():
     assert found["SM_USER_ARGS"] == '["--data","X","--optimizer.lr","0.1"]'
 
 
+def test_what_the_sdk_says_of_its_code():
+    """Where the code came from, job and region, and what is for a framework, as AWS's toolkit tells them."""
+    found = environment(
+        hyperparameters={
+            "sagemaker_submit_directory": '"s3://b/source.tar.gz"',
+            "sagemaker_program": '"train.py"',
+            "sagemaker_job_name": '"told"',
+            "sagemaker_region": '"eu-west-1"',
+            "sagemaker_torch_distributed_enabled": "true",
+        },
+        inherited={"TRAINING_JOB_NAME": "real", "AWS_REGION": "us-east-1"},
+    )
+    told = json.loads(found["SM_TRAINING_ENV"])
+
+    assert found["SM_MODULE_DIR"] == told["module_dir"] == "s3://b/source.tar.gz"
+    assert found["SAGEMAKER_JOB_NAME"] == told["job_name"] == "real"
+    assert found["SAGEMAKER_REGION"] == "eu-west-1"
+    assert json.loads(found["SM_FRAMEWORK_PARAMS"]) == {"sagemaker_torch_distributed_enabled": True}
+    assert told["additional_framework_parameters"] == {"sagemaker_torch_distributed_enabled": True}
+    assert not {"framework_params", "hps", "user_args", "channels"} & set(told)
+    assert (found["SM_FRAMEWORK_MODULE"], found["SM_DISTRIBUTION_INSTANCE_GROUPS"]) == ("", "[]")
+
+
+def test_an_image_with_its_own_code():
+    """Without the SDK the code is where the image has it, and the region is the platform's."""
+    found = environment(inherited={"AWS_REGION": "us-east-1"})
+
+    assert found["SM_MODULE_DIR"] == "/base/ml/code"
+    assert found["SAGEMAKER_REGION"] == "us-east-1"
+    assert found["SM_FRAMEWORK_PARAMS"] == "{}"
+
+
 def test_cluster_of_two_hosts():
     """The second of two hosts knows its rank, their number and the first one's name."""
     found = environment(resources=RESOURCES)

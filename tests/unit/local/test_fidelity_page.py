@@ -35,6 +35,8 @@ FILES = {
     "logs": "tests/unit/local/test_logs_api.py",
     "listing": "tests/unit/local/test_listing.py",
     "routing": "tests/unit/local/test_routing.py",
+    "search": "tests/unit/local/test_search.py",
+    "environment": "tests/unit/container/test_container_environment.py",
 }
 
 

@@ -24,9 +24,9 @@ def path(tmp_path):
 def test_a_job_is_kept_until_it_is_deleted(path):
     """Live: plan and progress. Ended: the description only. Deleted: nothing, and the name is free."""
     with closing(JobStore(path)) as store:
-        store.insert("job", PLAN, PROGRESS, SUMMARY)
+        store.insert("job", PLAN, PROGRESS, SUMMARY, {})
         with pytest.raises(sqlite3.IntegrityError):
-            store.insert("job", PLAN, PROGRESS, SUMMARY)
+            store.insert("job", PLAN, PROGRESS, SUMMARY, {})
         store.save("job", {"b": 2}, SUMMARY)
     with closing(JobStore(path)) as store:
         summaries, (job,) = store.load()
@@ -39,13 +39,41 @@ def test_a_job_is_kept_until_it_is_deleted(path):
         assert store.description("job") == DESCRIPTION
         store.delete("job")
         assert store.load() == ([], [])
-        store.insert("job", PLAN, PROGRESS, SUMMARY)
+        store.insert("job", PLAN, PROGRESS, SUMMARY, {})
+
+
+def test_tags_outlive_the_job_and_the_server(path):
+    """They are there from the first moment, may change after the end, and go with the job."""
+    with closing(JobStore(path)) as store:
+        store.insert("job", PLAN, PROGRESS, SUMMARY, {"a": "b"})
+        assert store.tags("job") == {"a": "b"}
+        store.finish("job", SUMMARY, DESCRIPTION)
+        store.save_tags("job", {"a": "c", "d": ""})
+    with closing(JobStore(path)) as store:
+        assert store.tags("job") == {"a": "c", "d": ""}
+        store.delete("job")
+        assert store.tags("job") == {}
+
+
+def test_a_file_of_the_first_format_is_taken_over(path):
+    """Its jobs are there, without tags, which they can get."""
+    with closing(JobStore(path)) as store:
+        store.insert("job", PLAN, PROGRESS, SUMMARY, {"a": "b"})
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("ALTER TABLE jobs DROP COLUMN tags")
+        other.execute("PRAGMA user_version=1")
+        other.commit()
+    for tags in ({}, {"x": "y"}):  # the second time it is of today's format
+        with closing(JobStore(path)) as store:
+            assert store.load()[0] == [SUMMARY]
+            assert store.tags("job") == tags
+            store.save_tags("job", {"x": "y"})
 
 
 def test_others_cannot_read_it(path):
     """A request may hold secrets: the file and its logs are the owner's only."""
     with closing(JobStore(path)) as store:
-        store.insert("job", PLAN, PROGRESS, SUMMARY)
+        store.insert("job", PLAN, PROGRESS, SUMMARY, {})
         assert {file.stat().st_mode & 0o077 for file in path.parent.glob("jobs.sqlite*")} == {0}
 
 
@@ -60,9 +88,9 @@ def test_lists_keep_the_order_of_creation(path):
     """Also after a delete."""
     with closing(JobStore(path)) as store:
         for name in ("c", "a", "b"):
-            store.insert(name, PLAN, PROGRESS, {"TrainingJobName": name})
+            store.insert(name, PLAN, PROGRESS, {"TrainingJobName": name}, {})
         store.delete("a")
-        store.insert("a", PLAN, PROGRESS, {"TrainingJobName": "a"})
+        store.insert("a", PLAN, PROGRESS, {"TrainingJobName": "a"}, {})
         assert [item["TrainingJobName"] for item in store.load()[0]] == ["c", "b", "a"]
 
 
@@ -70,7 +98,7 @@ def test_a_long_log_is_copied_into_the_file(path):
     """The write-ahead log does not grow for ever, and the copying keeps nobody waiting."""
     log = path.with_name("jobs.sqlite-wal")
     with closing(JobStore(path)) as store:
-        store.insert("job", {"a": "x" * 100_000}, PROGRESS, SUMMARY)
+        store.insert("job", {"a": "x" * 100_000}, PROGRESS, SUMMARY, {})
         for _ in range(5):
             for _ in range(60):
                 store.save_plan("job", {"a": "y" * 100_000})
@@ -112,7 +140,7 @@ def test_a_damaged_file_is_told(path, damage):
     """No file of jobs: it says so, what to do, and what is not lost."""
     with closing(JobStore(path)) as store:
         for number in range(50):
-            store.insert(f"job-{number}", {"a": "x" * 2000}, PROGRESS, SUMMARY)
+            store.insert(f"job-{number}", {"a": "x" * 2000}, PROGRESS, SUMMARY, {})
     if damage == "document":
         with closing(sqlite3.connect(path)) as other:
             other.execute("UPDATE jobs SET progress = '{' WHERE name = 'job-7'")

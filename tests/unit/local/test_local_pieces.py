@@ -66,6 +66,8 @@ def test_steps_come_from_the_metric_that_is_named_for_them():
         reader = MetricReader([{"Name": name, "Regex": r"at (\d+)"}])
         assert reader.read("at 5", 0) == 5
         assert reader.read(PROGRESS, 0) is None
+    several = [{"Name": name, "Regex": rf"{name}=(\d+)"} for name in ("global_step", "step", "spotproof:step")]
+    assert MetricReader(several).read("global_step=1 step=2 spotproof:step=3", 0) == 3
 
 
 def test_the_last_value_of_each_metric_is_kept():
@@ -76,6 +78,14 @@ def test_the_last_value_of_each_metric_is_kept():
 
     assert (reader.last["loss"].value, reader.last["loss"].at) == (-0.001, 5)
     assert reader.last["bare"].value == 2.5
+
+
+def test_named_groups_of_metrics_are_taken_in_both_spellings():
+    """What follows ``(?<`` may be a name or look behind; an escaped parenthesis is none."""
+    regexes = [r"a=(?<v>\d)", r"b=(?P<v>\d)", r"(?<=c=)\d", r"(?<!x)d=(\d)", r"\(?<e=(\d)"]
+    reader = MetricReader([{"Name": str(index), "Regex": regex} for index, regex in enumerate(regexes)])
+    reader.read("a=1 b=2 c=3 d=4 (<e=5", 0)
+    assert [reader.last[str(index)].value for index in range(5)] == [1, 2, 3, 4, 5]
 
 
 def test_artifacts_have_their_place():
