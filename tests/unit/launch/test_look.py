@@ -98,8 +98,13 @@ MANIFEST = Manifest(
 )
 STARTED = AttemptStarted(attempt=1, run_id="run-1", config={"job": "old-job-1"}, versions={})
 OBJECTS = [
-    {"Key": f"ck/{name}", "Size": 1}
-    for name in ("step-0000000120.json", "step-0000000060.json", "events/attempt-0001.jsonl", "packs/x")
+    {"Key": f"ck/{name}", "Size": 5}
+    for name in (
+        "step-0000000120.json",
+        "step-0000000060.json",
+        "events/attempt-0001.jsonl",
+        f"packs/{RUN}.1.state",
+    )
 ]
 GOOD: dict[str, list[tuple[str, Any]]] = {
     "sts": [
@@ -234,6 +239,12 @@ def test_a_damaged_manifest_and_an_empty_place() -> None:
     assert isinstance(facts.checkpoints, Checkpoints)
     assert facts.checkpoints.newest_step == 120
     assert facts.checkpoints.damage
+
+    for objects, why in ((OBJECTS[:3], "is missing"), ([*OBJECTS[:3], {**OBJECTS[3], "Size": 4}], "has 4 bytes of 5")):
+        facts = look_at(fresh(s3=[*s3[:2], ("list_objects_v2", {"Contents": objects}), *fresh()["s3"][3:]]))
+        assert isinstance(facts.checkpoints, Checkpoints)
+        assert facts.checkpoints.newest_step == 120
+        assert why in str(facts.checkpoints.damage)
 
     for answer in ({}, "NoSuchBucket"):
         empty = [*s3[:2], ("list_objects_v2", answer)]
