@@ -160,6 +160,13 @@ def test_a_stall_is_measured_from_the_last_time_that_s3_was_read():
     assert "no-checkpoint" not in kinds(build_view(replace(seen, place_read_at=None)))
 
 
+@pytest.mark.parametrize("phase", ["Interrupted", "Starting", "Downloading"])
+def test_nobody_saves_while_waiting_for_machines(phase):
+    """Between two attempts no checkpoint comes and the log is silent, however long that takes: that is no stall."""
+    waiting = job(*RECLAIMED[:3], (phase, 1080))
+    assert kinds(build_view(look(99_999, description=waiting, events=EVENTS[:6], checkpoint=(800, 905)))) == []
+
+
 def test_no_checkpoint_at_all():
     """Without a measured interval: a quarter of an hour after the first step."""
     events = [*steps(0, (0, 100), (900, 1100))]
@@ -188,6 +195,8 @@ def test_what_else_is_said():
     without = job(*RECLAIMED)
     del without["CheckpointConfig"]
     assert "no-checkpoint-place" in kinds(build_view(look(description=without)))
+    on_demand = without | {"EnableManagedSpotTraining": False, "StoppingCondition": {"MaxRuntimeInSeconds": 9999}}
+    assert kinds(build_view(look(description=on_demand))) == []
     anew = [*EVENTS[:6], *steps(1, (0, 2100), (100, 2200)), SaveFailed(attempt=1, step=50, reason="full", at=at(2200))]
     told = build_view(look(events=anew))
     assert kinds(told) == ["began-anew", "program"]
