@@ -118,9 +118,9 @@ def ask(url, what):
 
 def wait_points(read, is_so):
     """Return what *read* gives once *is_so* holds of it."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 60
     while not is_so(points := read()):
-        assert time.monotonic() < deadline, points
+        assert time.monotonic() < deadline, [step for step, _ in points]
         time.sleep(0.2)
     return points
 
