@@ -51,6 +51,7 @@ def _violations(value: Any, shape: Any, path: str = "") -> list[str]:
 
 
 def _matches(pattern: str, value: str) -> bool:
+    pattern = pattern.replace(r"\p{Alnum}", "a-zA-Z0-9")
     """Java's classes are those of Unicode: one letter of each class stands for all of it."""
     for letter, name in (("L", "a"), ("N", "1"), ("Z", " ")):
         if rf"\p{{{letter}}}" in pattern:

@@ -13,7 +13,9 @@ from counter_job import environment, rehearse
 
 def test_two_reclaims_end_with_the_same_model(job: Path) -> None:
     """Killed twice inside a checkpoint interval, the job ends with the undisturbed run's checkpoint, bit for bit."""
-    result = rehearse(job, "--reclaim", "step:13,step:28", "--json")
+    prices = job.with_name("prices.yaml")
+    prices.write_text("date: 2026-11-20\nsource: hand\nregion: eu-west-1\nprices: {ml.m5.large: {on_demand: 0.115}}\n")
+    result = rehearse(job, "--reclaim", "step:13,step:28", "--json", "--prices", str(prices))
 
     assert result.returncode == 0, result.stderr
     summary = json.loads(result.stdout)
@@ -30,6 +32,11 @@ def test_two_reclaims_end_with_the_same_model(job: Path) -> None:
     assert summary["undisturbed_source"] == "measured"
     assert 0 < summary["billable_seconds"] <= summary["training_seconds"]
     assert 0 < summary["goodput"] < 1
+    # The job names no region, so that of the file holds; what was really billed, times the file's price.
+    cost = summary["cost"]
+    assert cost["usd"] == pytest.approx(summary["billable_seconds"] / 3600 * 0.115)
+    assert cost["undisturbed_usd"] == pytest.approx(summary["undisturbed_seconds"] / 3600 * 0.115)
+    assert cost["is_local"] is True
     assert "Interrupted" in result.stderr
 
 
@@ -40,6 +47,8 @@ def test_mutant_is_found_and_the_report_is_still_printed(job: Path) -> None:
     assert result.returncode == 7
     assert "identical: no" in result.stdout
     assert "reclaimed" in result.stdout
+    assert "no price" in result.stdout
+    assert "`spotproof prices update` gets one" in result.stdout
     assert "model/value" in result.stderr
 
 

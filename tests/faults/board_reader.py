@@ -4,8 +4,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
 
 from spotproof.contract import EVENT_FILE_WORD
@@ -18,7 +18,7 @@ class Board:
     def __init__(self, place):
         self.names = []
         self.curves = {}
-        """tag -> [(step, value)], by the reader that TensorBoard itself uses for scalars."""
+        """tag -> [(step, value)], by the reader behind TensorBoard's own page."""
         self.points = Counter()
         """(tag, step, value) of every scalar in every file, whatever a reader would purge."""
         self.words = Counter()
@@ -35,9 +35,13 @@ class Board:
                 self._read(directory, directory.relative_to(folder).as_posix())
 
     def _read(self, directory, name):
-        reader = EventAccumulator(str(directory), size_guidance={"scalars": 0}).Reload()
-        for tag in reader.Tags()["scalars"]:
-            self.curves[f"{name}/{tag}"] = [(event.step, event.value) for event in reader.Scalars(tag)]
+        reader = EventAccumulator(str(directory), tensor_size_guidance={"scalars": 0}).Reload()
+        for tag in reader.Tags()["tensors"]:
+            if reader.SummaryMetadata(tag).plugin_data.plugin_name == "scalars":
+                points = [
+                    (each.step, float(tensor_util.make_ndarray(each.tensor_proto))) for each in reader.Tensors(tag)
+                ]
+                self.curves[f"{name}/{tag}"] = points
         for file in sorted(directory.glob(f"*{EVENT_FILE_WORD}*")):
             for event in EventFileLoader(str(file)).Load():
                 for value in event.summary.value:

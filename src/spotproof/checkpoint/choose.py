@@ -5,7 +5,7 @@ and the next older one is tried, in the same start. A storage that does not answ
 to go on from an older checkpoint, or from none, would be to lose the newer one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from spotproof.checkpoint.manifest import (
@@ -21,6 +21,7 @@ from spotproof.errors import CheckpointDamaged, CheckpointUnreadable
 from spotproof.storage import Storage
 
 __all__ = [
+    "check_listed",
     "check_size",
     "check_sizes",
     "committed_steps",
@@ -96,13 +97,25 @@ def check_size(storage: Storage, file: StoredFile) -> None:
     """
     with telling_damage(storage, file.key):
         entry = storage.head(file.key)
-    if entry is None:
-        raise CheckpointDamaged(f"{file.key} is missing in {storage.url}.")
-    if entry.size_bytes != file.size_bytes:
-        why = "It was cut short." if entry.size_bytes < file.size_bytes else "Something was added to it."
-        raise CheckpointDamaged(
-            f"{file.key} in {storage.url} has {entry.size_bytes} bytes of {file.size_bytes}.", why=why
-        )
+    _check_stored(storage.url, file, None if entry is None else entry.size_bytes)
+
+
+def check_listed(manifest: Manifest, sizes: Mapping[str, int], url: str) -> None:
+    """Check the same by a listing, for whoever pays for each question: *sizes* in bytes by key, of what is in *url*.
+
+    Raises:
+        CheckpointDamaged: A file is missing, cut short or too long.
+    """
+    for file in manifest.files:
+        _check_stored(url, file, sizes.get(file.key))
+
+
+def _check_stored(url: str, file: StoredFile, size_bytes: int | None) -> None:
+    if size_bytes is None:
+        raise CheckpointDamaged(f"{file.key} is missing in {url}.")
+    if size_bytes != file.size_bytes:
+        why = "It was cut short." if size_bytes < file.size_bytes else "Something was added to it."
+        raise CheckpointDamaged(f"{file.key} in {url} has {size_bytes} bytes of {file.size_bytes}.", why=why)
 
 
 def verify(

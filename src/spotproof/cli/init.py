@@ -1,5 +1,6 @@
 """``init``: job.yaml and Dockerfile for the project in a folder."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -85,10 +86,14 @@ def _choose(project: "Project", name: str | None) -> "Program":
             )
         return found
     if not project.programs:
+        notebooks = sorted(path.name for path in project.folder.glob("*.ipynb"))
         raise SpecError(
             f"Nothing in {project.folder} trains.",
-            why="No Python file uses LightningCLI, a Trainer's fit, or a loop with backward and step.",
-            do="Name the folder with the training script: spotproof init FOLDER.",
+            why="No Python file uses LightningCLI, a Trainer's fit, or a loop with backward and step."
+            + (f" {notebooks[0]} is a notebook, and a job runs a script." if notebooks else ""),
+            do=f"Make one of it: jupyter nbconvert --to script {shlex.quote(notebooks[0])}."
+            if notebooks
+            else "Name the folder with the training script: spotproof init FOLDER.",
         )
     return project.programs[0]
 
@@ -120,9 +125,10 @@ def _tell(project: "Project", program: "Program", folder: Path, written: list[st
         steps.append(f"Make {program.name} survive a reclaim" + (":" if is_diff else f". {changes}"))
     if not program.is_seeded and program.kind not in ("SpotCLI", "LightningCLI"):
         steps.append("Seed it, as lightning.seed_everything(42): without, no two runs are alike.")
-    steps.append(f"See it survive: spotproof rehearse {folder / 'job.yaml'}{rehearsal_option(program)}")
-    steps.append("Build the image and push it: spotproof image build job.yaml, spotproof image push job.yaml")
-    steps.append(f"Set role, image and bucket; see what is wrong: spotproof launch {folder / 'job.yaml'} --dry-run")
+    job = shlex.quote(str(folder / "job.yaml"))
+    steps.append(f"See it survive: spotproof rehearse {job}{rehearsal_option(program)}")
+    steps.append(f"Build the image and push it: spotproof image build {job}, spotproof image push {job}")
+    steps.append(f"Set role, image and bucket; see what is wrong: spotproof launch {job} --dry-run")
     for number, step in enumerate(steps, 1):
         print_line(f"  {number}. {step}")
         if number == 1 and changes.startswith("---"):

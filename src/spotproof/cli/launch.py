@@ -92,7 +92,7 @@ def launch(
         _show_checks([check for check in checks if check.outcome in told], is_result=False)
     refuse_failed(job, checks, is_strict=is_strict)
     if rehearsal is not None:
-        _rehearse(rehearsal, reclaim, as_json)
+        _rehearse(rehearsal, reclaim, prices, as_json)
     if is_dry_run:
         return
     if service.is_local:
@@ -105,7 +105,7 @@ def launch(
     note_launched(name, is_spot=spec.use_spot_instances)
     _verify_spot(service, name, is_asked=spec.use_spot_instances)
     if wait:
-        _wait_and_report(service, name, as_json)
+        _wait_and_report(service, name, prices, as_json)
     elif as_json:
         print_json(
             {"job_name": name, "arn": arn, "endpoint": service.endpoint, "checks": [_as_json(c) for c in checks]}
@@ -169,7 +169,7 @@ def _read_rehearsal(
     return spec
 
 
-def _rehearse(spec: "JobSpec", reclaim: str | None, as_json: bool) -> None:
+def _rehearse(spec: "JobSpec", reclaim: str | None, prices: Path | None, as_json: bool) -> None:
     """Raise unless the job, killed twice, ends with the model of an undisturbed run."""
     from spotproof.cli.console import print_line
     from spotproof.cli.rehearse import DEFAULT_RECLAIM, run_rehearsal
@@ -183,6 +183,7 @@ def _rehearse(spec: "JobSpec", reclaim: str | None, as_json: bool) -> None:
         state_dir=None,
         as_json=as_json,
         allow_unfired=False,
+        prices=prices,
         shows_json=False,
     )
     if not summary.num_resumes:
@@ -234,7 +235,7 @@ def _make_buckets(service: "TrainingService", spec: "JobSpec") -> None:
         service.make_bucket(split_s3_uri(uri)[0])
 
 
-def _wait_and_report(service: "TrainingService", name: str, as_json: bool) -> None:
+def _wait_and_report(service: "TrainingService", name: str, prices: Path | None, as_json: bool) -> None:
     from spotproof.cli.console import open_console
     from spotproof.cli.live import LiveView
     from spotproof.cli.rehearse import show_summary
@@ -244,5 +245,5 @@ def _wait_and_report(service: "TrainingService", name: str, as_json: bool) -> No
 
     with LiveView(open_console(stderr=as_json)) as view:
         watched = watch_job(service, name, view)
-    show_summary(summarize_job(watched.description, watched.progress), as_json)
+    show_summary(summarize_job(watched.description, watched.progress, prices, is_local=service.is_local), as_json)
     check_completed(watched)

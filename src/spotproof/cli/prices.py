@@ -14,7 +14,7 @@ from spotproof.userdir import user_folder
 if TYPE_CHECKING:
     from spotproof.plan import Price, Prices
 
-__all__ = ["app", "default_file", "highest_price", "read_prices"]
+__all__ = ["app", "default_file", "highest_price", "read_prices", "region_named"]
 
 app = typer.Typer(help="What instances cost, from AWS's Price List.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -102,7 +102,7 @@ def read_prices(path: Path | None, region: str | None = None) -> "Prices | None"
     from spotproof.plan import parse_prices
 
     if path is None:
-        wanted = region or next((os.environ[name] for name in _REGIONS if os.environ.get(name)), None)
+        wanted = region or region_named()
         if wanted is None or not (default := default_file(wanted)).is_file():
             return None
         path = default
@@ -112,6 +112,11 @@ def read_prices(path: Path | None, region: str | None = None) -> "Prices | None"
         reason = getattr(error, "strerror", None) or error
         raise SpecError(f"--prices {path} can't be read ({reason}).", do="Give the path of a text file.") from error
     return parse_prices(text, str(path))
+
+
+def region_named() -> str | None:
+    """Return the region that the environment names, None if it names none."""
+    return next((os.environ[name] for name in _REGIONS if os.environ.get(name)), None)
 
 
 def highest_price(prices: "Prices | None", instance_type: str) -> "Price | None":
@@ -132,8 +137,7 @@ def highest_price(prices: "Prices | None", instance_type: str) -> "Price | None"
 def _region_in_use() -> str:
     from spotproof.launch import TrainingService
 
-    region = next((os.environ[name] for name in _REGIONS if os.environ.get(name)), None)
-    return region or TrainingService().region
+    return region_named() or TrainingService().region
 
 
 def _write(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +33,9 @@ Hosts = Annotated[str, typer.Option(help="How hosts are isolated: auto, namespac
 Reclaim = Annotated[str, typer.Option(help="Interruption schedule, for example step:120,step:300 or every:60s.")]
 Compare = Annotated[bool, typer.Option(help="Also run undisturbed, and compare the models bit for bit.")]
 StateDir = Annotated[Path | None, typer.Option(help="Keep the platform's state in this new folder.")]
+Prices = Annotated[
+    Path | None, typer.Option(help="File of prices. Default: what `prices update` wrote.", metavar="FILE")
+]
 AllowUnfired = Annotated[bool, typer.Option(help="Pass even if the job finished before a planned reclaim.")]
 
 
@@ -40,6 +44,7 @@ def demo(
     compare: Compare = True,
     hosts: Hosts = "auto",
     state_dir: StateDir = None,
+    prices: Prices = None,
     as_json: Json = False,
 ) -> None:
     """Rehearse the example: train, be reclaimed twice, compare."""
@@ -54,7 +59,7 @@ def demo(
             why=f"It is part of Spotproof's source, and {Path.cwd()} is not inside a checkout of it.",
             do="Change into the checkout, or rehearse your own job: `spotproof rehearse job.yaml`.",
         )
-    run_rehearsal(read_job_spec(job), reclaim, compare, hosts, state_dir, as_json, allow_unfired=False)
+    run_rehearsal(read_job_spec(job), reclaim, compare, hosts, state_dir, as_json, allow_unfired=False, prices=prices)
 
 
 def rehearse(
@@ -86,6 +91,7 @@ def rehearse(
     inputs: Inputs = None,
     state_dir: StateDir = None,
     allow_unfired: AllowUnfired = False,
+    prices: Prices = None,
     as_json: Json = False,
 ) -> None:
     """Run a job locally, really reclaim it, compare the models.
@@ -114,6 +120,7 @@ def rehearse(
         chaos_seed=seed,
         sync_faults=sync_faults,
         s3_faults=s3_faults,
+        prices=prices,
     )
 
 
@@ -129,6 +136,7 @@ def run_rehearsal(
     chaos_seed: int | None = None,
     sync_faults: str | None = None,
     s3_faults: str | None = None,
+    prices: Path | None = None,
     shows_json: bool = True,
 ) -> "Summary":
     """Rehearse *spec*, print the report, judge it, and return it: any way of failing is raised.
@@ -138,10 +146,15 @@ def run_rehearsal(
     from spotproof.cli.console import open_console, print_line
     from spotproof.cli.live import LiveView
     from spotproof.cli.platform import parse_hosts
+    from spotproof.cli.prices import read_prices, region_named
     from spotproof.rehearsal import judge
     from spotproof.rehearsal import rehearse as rehearse_job
+    from spotproof.report import rehearsal_price_tag
 
     mode = parse_hosts(hosts)
+    region = spec.region or region_named()
+    today = datetime.now(timezone.utc).date()
+    price = rehearsal_price_tag(spec.instance_type, region, read_prices(prices, region), today=today)
     try:
         with _folder(state_dir) as folder, LiveView(open_console(stderr=as_json)) as view:
             summary = rehearse_job(
@@ -153,6 +166,7 @@ def run_rehearsal(
                 s3_faults=s3_faults,
                 chaos_seed=chaos_seed,
                 state_dir=folder,
+                price=price,
                 on_progress=view,
             )
     except KeyboardInterrupt:

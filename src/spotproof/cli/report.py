@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from spotproof.events import Event, Progress
     from spotproof.launch import TrainingService
-    from spotproof.plan import Prices
     from spotproof.report import Curve, Summary
 
 __all__ = ["events_of", "report", "summarize_job"]
@@ -44,6 +43,7 @@ def report(
     Of any job of SageMaker's, real or local: what its events and its log do not tell is left out, with the reason.
     """
     from spotproof.cli.locate import open_service
+    from spotproof.report import read_progress
 
     if metric is not None and html is None and image is None:
         raise SpecError(f"--metric {metric} is of no use.", why="It says what is drawn.", do="Add --html or --image.")
@@ -54,7 +54,10 @@ def report(
     service = open_service(endpoint=endpoint, is_aws=is_aws, state_dir=state_dir)
     descriptions = _descriptions(service, jobs, with_chain=chain)
     logs = {each["TrainingJobName"]: _log_of(service, each["TrainingJobName"]) for each in descriptions}
-    summaries = [_summarize(each, logs[each["TrainingJobName"]], prices) for each in descriptions]
+    summaries = [
+        summarize_job(each, read_progress(logs[each["TrainingJobName"]]), prices, is_local=service.is_local)
+        for each in descriptions
+    ]
     _show(summaries, as_json)
     if html is None and image is None:
         return
@@ -76,12 +79,16 @@ _HOW_TO_LOG = (
 )
 
 
-def summarize_job(description: dict[str, Any], progress: "Sequence[Progress]") -> "Summary":
+def summarize_job(
+    description: "Mapping[str, Any]", progress: "Sequence[Progress]", price_file: Path | None, *, is_local: bool
+) -> "Summary":
     """Return the numbers of a job from its description, the events in its checkpoint folder, and its log."""
     from spotproof.cli.prices import read_prices
-    from spotproof.report import region_of, summarize
+    from spotproof.report import price_tag, region_of, summarize
 
-    price = _price_tag(description, read_prices(None, region_of(description)))
+    prices = read_prices(price_file, region_of(description))
+    today = datetime.now(timezone.utc).date()
+    price = price_tag(description, prices, today=today, is_local=is_local)
     return summarize(description, [*events_of(description), *progress], price=price)
 
 
@@ -107,17 +114,6 @@ def _log_of(service: "TrainingService", name: str) -> list[tuple[datetime, str]]
     return [(line.at, line.message) for line in service.open_logs(name).read_new()]
 
 
-def _summarize(
-    description: "Mapping[str, Any]", lines: list[tuple[datetime, str]], price_file: Path | None
-) -> "Summary":
-    from spotproof.cli.prices import read_prices
-    from spotproof.report import read_progress, region_of, summarize
-
-    prices = read_prices(price_file, region_of(description))
-    events = [*events_of(description), *read_progress(lines)]
-    return summarize(description, events, price=_price_tag(description, prices))
-
-
 def events_of(description: "Mapping[str, Any]") -> list["Event"]:
     """Return the events beside a job's checkpoints; none, and a word about it, if they can't be read."""
     from spotproof.cli.console import print_line
@@ -133,12 +129,6 @@ def events_of(description: "Mapping[str, Any]") -> list["Event"]:
         # The bucket may be gone, or not ours to read: what the service itself says is still worth a report.
         print_line(f"No events from {uri}: {error}", stderr=True, style="yellow")
         return []
-
-
-def _price_tag(description: "Mapping[str, Any]", prices: "Prices | None") -> Any:
-    from spotproof.report import price_tag
-
-    return price_tag(description, prices, today=datetime.now(timezone.utc).date())
 
 
 def _show(summaries: list["Summary"], as_json: bool) -> None:

@@ -89,6 +89,8 @@ def build_request(spec: JobSpec, *, job_name: str) -> dict[str, Any]:
             request["TensorBoardOutputConfig"]["LocalPath"] = tensorboard.container_local_output_path
     if spec.max_retry_attempts is not None:
         request["RetryStrategy"] = {"MaximumRetryAttempts": spec.max_retry_attempts}
+    if spec.enable_infra_check is not None:
+        request["InfraCheckConfig"] = {"EnableInfraCheck": spec.enable_infra_check}
     return {**request, **_access(spec)}
 
 
@@ -101,6 +103,12 @@ def _algorithm(spec: JobSpec) -> dict[str, Any]:
         "TrainingInputMode": spec.input_mode,
         "MetricDefinitions": metrics,
     }
+    if spec.training_repository_access_mode is not None:
+        algorithm["TrainingImageConfig"] = {"TrainingRepositoryAccessMode": spec.training_repository_access_mode}
+        provider = spec.training_repository_credentials_provider_arn
+        if provider is not None:
+            credentials = {"TrainingRepositoryCredentialsProviderArn": provider}
+            algorithm["TrainingImageConfig"]["TrainingRepositoryAuthConfig"] = credentials
     if spec.container_entry_point is not None:
         algorithm["ContainerEntrypoint"] = list(spec.container_entry_point)
     if spec.container_arguments is not None:
@@ -140,6 +148,10 @@ def _access(spec: JobSpec) -> dict[str, Any]:
         members["EnableNetworkIsolation"] = True
     if spec.encrypt_inter_container_traffic:
         members["EnableInterContainerTrafficEncryption"] = True
+    if spec.enable_remote_debug is not None:
+        members["RemoteDebugConfig"] = {"EnableRemoteDebug": spec.enable_remote_debug}
+    if spec.enable_session_tag_chaining is not None:
+        members["SessionChainingConfig"] = {"EnableSessionTagChaining": spec.enable_session_tag_chaining}
     if spec.tags:
         members["Tags"] = [{"Key": key, "Value": value} for key, value in spec.tags.items()]
     return members

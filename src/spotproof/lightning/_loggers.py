@@ -111,9 +111,11 @@ class LoggersOfRun:
         for logger, place in zip(trainer.loggers, places, strict=False):
             if place is not None and isinstance(logger, TensorBoardLogger):
                 is_carried = bool(place.get("is_carried"))
-                private.follow_tensorboard(logger, place["version"], None if is_carried else step)
+                private.follow_tensorboard(logger, place["version"])
                 if (spool := self._spools.get(id(logger))) is not None:
                     private.spool_tensorboard(logger, spool.name)
+                if not is_carried:
+                    private.tell_restart(logger, step)
                 followed += 1
                 has_hparams = has_hparams and (is_carried or step > 0)
             elif place is not None and (csv := _local_csv(logger)) is not None:
@@ -134,11 +136,12 @@ class LoggersOfRun:
                 continue
             try:
                 if (version := _version_of_job(logger, job_name)) is not None:
-                    private.follow_tensorboard(logger, version, 0)
+                    private.follow_tensorboard(logger, version)
                     if (spool := self._spools.get(id(logger))) is not None:
                         private.spool_tensorboard(logger, spool.name)
                     own = [Path(path).name for path in private.event_paths(logger)]
                     put_all_aside(open_storage(logger.log_dir), but=own)
+                    private.tell_restart(logger, 0)
                 else:
                     open_storage(logger.log_dir).put(_JOB_MARK, [job_name.encode()])
             except OSError as error:
@@ -169,7 +172,7 @@ class LoggersOfRun:
             if self._hparams.get(id(logger)) and place.head(logger.NAME_HPARAMS_FILE) is None:
                 place.put(logger.NAME_HPARAMS_FILE, [self._hparams[id(logger)]])
             # For who has read what is gone from the files now, or reads files that are out of our sight.
-            private.tell_restart(logger, (each["content"] for each in state.values()))
+            private.tell_restart(logger, private.step_after(each["content"] for each in state.values()))
         except OSError as error:
             self._warn(f"What was logged before the interruption could not be set right in {logger.log_dir}: {error}")
             return

@@ -166,13 +166,13 @@ profiles:
 def build_dockerfile(project: Project, program: Program, *, python: str) -> str:
     """Return a Dockerfile for the program; *python* is the version of its image, such as ``3.11``."""
     if project.requirements == "requirements.txt":
-        packages = "COPY requirements.txt ./\nRUN pip install --no-cache-dir -r requirements.txt\n"
+        packages = "COPY requirements.txt ./\nRUN pip install --no-cache-dir -r requirements.txt\nCOPY . .\n"
     elif project.requirements == "pyproject.toml":
         packages = "COPY . .\nRUN pip install --no-cache-dir .\n"
     else:
         names = [_PACKAGES.get(name, name) for name in project.packages if name not in _BROUGHT_ALONG]
         head = "# By what the program imports; versions make it repeatable.\n"
-        packages = f"{head}RUN pip install --no-cache-dir {' '.join(names)}\n" if names else ""
+        packages = (f"{head}RUN pip install --no-cache-dir {' '.join(names)}\n" if names else "") + "COPY . .\n"
     words = ["python", "-m", "spotproof.container", *_entrypoint(program)]
     return f"""\
 # The image of the training job. It is built and pushed by
@@ -191,8 +191,7 @@ WORKDIR /opt/program
 
 COPY spotproof-*.whl /tmp/wheels/
 RUN python -m pip install --no-cache-dir "$(echo /tmp/wheels/spotproof-*.whl)[train]" && rm -r /tmp/wheels
-{packages}COPY . .
-
+{packages}
 # In exec form: the program must be the first process of the container, or no SIGTERM reaches it.
 ENTRYPOINT {json.dumps(words)}
 """

@@ -19,7 +19,7 @@ from spotproof.rehearsal.environment import only_aws_settings
 from spotproof.rehearsal.progress import ChaosPlanned, Compared, InputsUploaded, JobSubmitted, OnProgress, PlatformReady
 from spotproof.rehearsal.trouble import Trouble
 from spotproof.rehearsal.watch import WatchedJob, check_completed, watch_job
-from spotproof.report import Summary, read_events, summarize
+from spotproof.report import PriceTag, Summary, read_events, summarize
 from spotproof.schedule import Schedule
 from spotproof.spec import JobSpec, split_s3_uri
 from spotproof.storage import Storage, open_storage
@@ -39,6 +39,7 @@ def rehearse(
     sync_faults: str | None = None,
     s3_faults: str | None = None,
     chaos_seed: int | None = None,
+    price: PriceTag | None = None,
     on_progress: OnProgress = lambda _: None,
 ) -> Summary:
     """Run the job on a local SageMaker of its own, reclaimed as *reclaim* says; return what happened.
@@ -55,6 +56,7 @@ def rehearse(
         sync_faults: What goes wrong with the mirroring of the job's checkpoints; None for nothing.
         s3_faults: What goes wrong with S3 while the job runs; None for nothing.
         chaos_seed: Draw what of these three is None. The undisturbed run comes first then, to know the job's length.
+        price: Of one of the instances that the job is for, or why none is known; None for no word about costs.
         on_progress: Told what happens, as it happens.
 
     Raises:
@@ -94,7 +96,7 @@ def rehearse(
         faults = trouble.summary(platform, job_name)
         num_planned = count_planned(trouble.schedule)
         if not compare:
-            return summarize(disturbed.description, events, reclaims_planned=num_planned, faults=faults)
+            return summarize(disturbed.description, events, reclaims_planned=num_planned, faults=faults, price=price)
         if undisturbed is None:
             total = max((event.step for event in disturbed.progress), default=None)
             undisturbed = _run_job(service, twin, twin_name, "none", on_progress, total)
@@ -113,6 +115,7 @@ def rehearse(
             verdict=verdict,
             reclaims_planned=num_planned,
             faults=faults,
+            price=price,
         )
 
 

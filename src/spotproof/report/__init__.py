@@ -8,7 +8,7 @@ rich, plotly, matplotlib and TensorBoard only when they are needed.
 
 from spotproof.report.boards import Board, boards_of
 from spotproof.report.chain import Chain, chain_of, chain_to_json, in_order, shares_checkpoints
-from spotproof.report.cost import Cost, PriceTag, price_tag, region_of
+from spotproof.report.cost import Cost, PriceTag, price_tag, region_of, rehearsal_price_tag
 from spotproof.report.event_files import copy_event_files, has_event_files, read_scalars
 from spotproof.report.faults import FaultCount, FaultSummary
 from spotproof.report.loss import Curve, Mark, Piece, Point, Reach, choose_metric, curve_of, metric_points
@@ -53,6 +53,7 @@ __all__ = [
     "read_progress",
     "read_scalars",
     "region_of",
+    "rehearsal_price_tag",
     "render_chain",
     "render_summary",
     "shares_checkpoints",

@@ -15,7 +15,7 @@ from typing import Any, Final
 from spotproof.errors import SpecError
 from spotproof.plan.prices import Prices
 
-__all__ = ["OLD_AFTER_DAYS", "Cost", "PriceTag", "cost_of", "price_tag", "region_of"]
+__all__ = ["OLD_AFTER_DAYS", "Cost", "PriceTag", "cost_of", "price_tag", "region_of", "rehearsal_price_tag"]
 
 OLD_AFTER_DAYS: Final = 90
 """AWS changes prices a few times a year; an older file is told to be old."""
@@ -31,6 +31,8 @@ class PriceTag:
     date: datetime.date | None = None
     is_old: bool = False
     """Whether it is more than :data:`OLD_AFTER_DAYS` older than the job's end."""
+    is_local: bool = False
+    """Whether the job ran on the local SageMaker: the price is of AWS's machine, the seconds are not."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +54,8 @@ class Cost:
     price_date: str | None
     """ISO 8601."""
     price_is_old: bool
+    is_local: bool
+    """Whether the seconds are those of the local SageMaker's machine, not of the one that has this price."""
 
 
 def region_of(description: Mapping[str, Any]) -> str | None:
@@ -60,36 +64,61 @@ def region_of(description: Mapping[str, Any]) -> str | None:
     return parts[3] if len(parts) > 4 and parts[3] else None
 
 
-def price_tag(description: Mapping[str, Any], prices: Prices | None, *, today: datetime.date) -> PriceTag:
+def price_tag(
+    description: Mapping[str, Any], prices: Prices | None, *, today: datetime.date, is_local: bool = False
+) -> PriceTag:
     """Return the price of the job's instances, or why none is known.
 
     Args:
         description: DescribeTrainingJob's answer.
         prices: From a file; None without one.
         today: The age of a running job's prices counts from here; that of a finished one's from its end.
+        is_local: Whether it ran on the local SageMaker.
     """
     kind = (description.get("ResourceConfig") or {}).get("InstanceType")
-    region = region_of(description)
-    command = f"`spotproof prices update{f' --region {region}' if region else ''}` gets one"
     if not kind:
         return PriceTag(usd_per_hour=None, source="no price: the job's description names no one instance type")
+    ended_at = description.get("TrainingEndTime")
+    day = ended_at.date() if isinstance(ended_at, datetime.datetime) else today
+    return _tag(str(kind), region_of(description), prices, day, is_local=is_local)
+
+
+def rehearsal_price_tag(
+    instance_type: str, region: str | None, prices: Prices | None, *, today: datetime.date
+) -> PriceTag:
+    """Return the price of the instances that a rehearsed job is for, or why none is known.
+
+    Args:
+        instance_type: That the job asks for.
+        region: That the job is for; None if it does not say: then that of the file is not questioned.
+        prices: From a file; None without one.
+        today: The age of the prices counts from here.
+    """
+    return _tag(instance_type, region, prices, today, is_local=True)
+
+
+def _tag(kind: str, region: str | None, prices: Prices | None, day: datetime.date, *, is_local: bool) -> PriceTag:
+    command = f"`spotproof prices update{f' --region {region}' if region else ''}` gets one"
     if prices is None:
         return PriceTag(usd_per_hour=None, source=f"no price: {command}")
     if prices.region is not None and region is not None and prices.region != region:
-        reason = f"no price: {prices.source} has those of {prices.region}, the job ran in {region}; {command}"
+        reason = f"no price: {prices.source} has those of {prices.region}, the job is for {region}; {command}"
         return PriceTag(usd_per_hour=None, source=reason)
     try:
-        price = prices.of(str(kind))
+        price = prices.of(kind)
     except SpecError:
         return PriceTag(usd_per_hour=None, source=f"no price: {prices.source} has none of {kind}; {command}")
     if price.on_demand_usd_per_hour is None:
         return PriceTag(
             usd_per_hour=None, source=f"no price: {prices.source} has no on-demand price of {kind}; {command}"
         )
-    ended_at = description.get("TrainingEndTime")
-    day = ended_at.date() if isinstance(ended_at, datetime.datetime) else today
-    is_old = price.date is not None and (day - price.date).days > OLD_AFTER_DAYS
-    return PriceTag(usd_per_hour=price.on_demand_usd_per_hour, source=price.source, date=price.date, is_old=is_old)
+    return PriceTag(
+        usd_per_hour=price.on_demand_usd_per_hour,
+        source=price.source,
+        date=price.date,
+        is_old=price.date is not None and (day - price.date).days > OLD_AFTER_DAYS,
+        is_local=is_local,
+    )
 
 
 def cost_of(
@@ -120,4 +149,5 @@ def cost_of(
         price_source=tag.source,
         price_date=None if tag.date is None else tag.date.isoformat(),
         price_is_old=tag.is_old,
+        is_local=tag.is_local,
     )

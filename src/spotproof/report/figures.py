@@ -87,6 +87,9 @@ def _cost(summary: Summary) -> list[Row]:
         source = summary.undisturbed_source or ""
         rows.append(Row("  undisturbed", format_usd(cost.undisturbed_usd), f"one run on demand ({source})"))
     rows.append(Row("  price", _age(cost), cost.price_source))
+    if cost.is_local:
+        how = f"this machine's: on {summary.instance_type} time and cost are others"
+        rows.append(Row("  seconds", "local", how))
     return rows
 
 

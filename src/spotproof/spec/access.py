@@ -30,6 +30,10 @@ class Access(SpecPart):
     """Encrypt what the machines send each other; training becomes slower."""
     enable_network_isolation: bool = False
     """No network but among the machines: checkpoints must be mirrored by the service, not written to S3 directly."""
+    enable_remote_debug: bool | None = None
+    """Whether a shell may be opened in the running container, over AWS Systems Manager."""
+    enable_session_tag_chaining: bool | None = None
+    """Whether the session tags of who submits it go on to the job's role."""
     tags: TextMap = Field(default_factory=dict)
     """Marks of the job, for cost reports; at most 50."""
 

@@ -1,12 +1,12 @@
 """Where a job's data, checkpoints and results lie. Pure."""
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from spotproof.contract import DEFAULT_CHECKPOINT_LOCAL_PATH, DEFAULT_TENSORBOARD_LOCAL_PATH
+from spotproof.contract import DEFAULT_CHECKPOINT_LOCAL_PATH, DEFAULT_TENSORBOARD_LOCAL_PATH, ML_ROOT
 from spotproof.errors import SpecError
 from spotproof.spec.part import FieldRuleError, KmsKey, SpecPart, Texts, check_length
 from spotproof.spec.places import S3Uri, split_s3_uri
@@ -167,6 +167,13 @@ def _checked_container_path(path: str | None, default: str) -> str | None:
         raise SpecError(
             f"{path!r} is no absolute path.",
             why="It is a place inside the container.",
+            do=f"Write {default}, or leave the field out for the same.",
+        )
+    place, data = PurePosixPath(path or default), PurePosixPath(ML_ROOT, "input")
+    if ".." in place.parts or data.is_relative_to(place) or place.is_relative_to(data):
+        raise SpecError(
+            f"{path!r} is no place of its own.",
+            why="All of it is mirrored to S3; the service's own folders and the data lie there.",
             do=f"Write {default}, or leave the field out for the same.",
         )
     return path

@@ -112,6 +112,20 @@ class JobSpec(Access, Data, Limits, Machines, Program):
             raise FieldRuleError(
                 missing, f"{missing} is missing.", "Subnets and security groups belong together.", "Write both or none."
             )
+        if self.training_repository_access_mode == "Vpc" and not self.subnets:
+            raise FieldRuleError(
+                "training_repository_access_mode",
+                f"The registry of {self.image_uri} cannot be reached.",
+                "It lies in your VPC, and the job does not.",
+                "Add subnets and security_group_ids from which it is reached.",
+            )
+        if self.training_repository_credentials_provider_arn and self.training_repository_access_mode != "Vpc":
+            raise FieldRuleError(
+                "training_repository_credentials_provider_arn",
+                "training_repository_credentials_provider_arn is given without a registry of your own.",
+                "ECR is entered with the job's role.",
+                "Add training_repository_access_mode: Vpc, or remove it.",
+            )
         for name, channel in self.inputs.items():
             field = f"inputs.{name}"
             if channel.file_system_id is not None and not self.subnets:

@@ -41,6 +41,9 @@ class Machines(SpecPart):
         None, json_schema_extra={"minimum": 1, "maximum": _MAX_KEEP_ALIVE_SECONDS}
     )
     """Seconds for which the machines wait, and are billed, for a next job like this one: a warm pool. Not with spot."""
+    enable_infra_check: bool | None = None
+    """Whether the service looks at GPUs and the network between them before the program starts; its own default if left
+    out."""
 
     @model_validator(mode="before")
     @classmethod

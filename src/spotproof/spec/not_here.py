@@ -30,5 +30,11 @@ NOT_HERE: Final[Mapping[str, str]] = {
     "max_retries": "Write it as max_retry_attempts.",
     "training_plan": "A plan is reserved capacity, which is not reclaimed: use the SDK's Estimator for it.",
     "instance_placement_config": "Placement is for reserved capacity: use the SDK's Estimator for it.",
+    "container_log_level": "Set it in the program, or as a variable in environment.",
+    "framework_version": "Write AWS's image of that version as image_uri.",
+    "py_version": "Write AWS's image of that version as image_uri.",
+    "compiler_config": "AWS's compiler changes the numbers: nothing would be bit for bit the same.",
+    "training_recipe": "Recipes are scripts of AWS's images: put yours into source_dir.",
+    "recipe_overrides": "Recipes are scripts of AWS's images: put yours into source_dir.",
     "sagemaker_session": "Which account is used is said by the AWS profile and the AWS_* variables; region is a field.",
 }

@@ -9,6 +9,9 @@ from spotproof.errors import SpecError
 
 __all__ = ["S3Uri", "as_folder", "split_s3_uri"]
 
+_SCHEME = re.compile(r"^[a-z0-9]+://", re.IGNORECASE)
+_HOST = re.compile(r"\.s3[.-][a-z0-9.-]*amazonaws\.com(\.cn)?$")
+"""Of the address that a browser has of the bucket."""
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
@@ -23,7 +26,7 @@ def split_s3_uri(uri: str) -> tuple[str, str]:
         raise SpecError(
             f"{uri!r} is no S3 place.",
             why="The form is s3://bucket/prefix; a bucket has 3 to 63 lower-case letters, digits, dots and hyphens.",
-            do=f"Write for example s3://{_as_bucket(bucket)}/{prefix or 'some/prefix'}.",
+            do=f"Write for example {_as_place(uri)}.",
         )
     if len(uri) > 1024:
         raise SpecError(f"The S3 URI is {len(uri)} characters long.", why="The service takes 1024.", do="Shorten it.")
@@ -32,9 +35,11 @@ def split_s3_uri(uri: str) -> tuple[str, str]:
     return bucket, prefix
 
 
-def _as_bucket(text: str) -> str:
-    guess = re.sub(r"[^a-z0-9.-]+", "-", text.lower()).strip("-.")
-    return guess if _BUCKET.fullmatch(guess) else "my-bucket"
+def _as_place(text: str) -> str:
+    """Return what may have been meant."""
+    bucket, _, prefix = _SCHEME.sub("", text).partition("/")
+    guess = re.sub(r"[^a-z0-9.-]+", "-", _HOST.sub("", bucket.lower())).strip("-.")
+    return f"s3://{guess if _BUCKET.fullmatch(guess) else 'my-bucket'}/{prefix.lstrip('/') or 'some/prefix'}"
 
 
 def as_folder(uri: str) -> str:

@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -18,6 +18,8 @@ Hyperparameter = bool | int | float | str | list[Any]
 
 _ENV_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _MAX_WORDS = 100
+_LAMBDA = re.compile(r"arn:[a-zA-Z0-9-]+:lambda:[a-zA-Z0-9-]+:[0-9]{12}:function:.*")
+_MAX_LAMBDA = 2048
 
 
 def hyperparameter_text(value: Hyperparameter) -> str:
@@ -80,6 +82,13 @@ class Program(SpecPart):
 
     image_uri: str = Field(json_schema_extra={"minLength": 1, "maxLength": 255})
     """The training image, ``registry/repository:tag``."""
+    training_repository_access_mode: Literal["Platform", "Vpc"] | None = None
+    """From where the image is pulled: ``Platform`` is ECR, ``Vpc`` a registry of your own that the job's subnets
+    reach."""
+    training_repository_credentials_provider_arn: str | None = Field(
+        None, json_schema_extra={"pattern": f"^{_LAMBDA.pattern}$", "maxLength": _MAX_LAMBDA}
+    )
+    """ARN of the Lambda function that gives the credentials for that registry, if it asks for any."""
     source_dir: Path | None = None
     """The folder the image holds as its code, for the local platform; relative to job.yaml."""
     entrypoint: Command | None = None
@@ -98,6 +107,17 @@ class Program(SpecPart):
     """Numbers the service reads from the log. The step is added for you."""
     enable_sagemaker_metrics: bool | None = None
     """Whether the service keeps those numbers as time series; its own default if left out."""
+
+    @field_validator("training_repository_credentials_provider_arn")
+    @classmethod
+    def _check_credentials_provider(cls, arn: str | None) -> str | None:
+        if arn is not None and (not _LAMBDA.fullmatch(arn) or len(arn) > _MAX_LAMBDA):
+            raise SpecError(
+                f"{arn!r} is no function's ARN.",
+                why="A Lambda function gives the registry's user and password; they are not written here.",
+                do="Write for example arn:aws:lambda:eu-west-1:111122223333:function:registry-login.",
+            )
+        return arn
 
     @field_validator("image_uri")
     @classmethod

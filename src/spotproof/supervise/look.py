@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
 
-from spotproof.checkpoint.choose import committed_steps, read_manifest
+from spotproof.checkpoint.choose import check_listed, committed_steps, read_manifest
 from spotproof.checkpoint.manifest import manifest_key
 from spotproof.errors import CheckpointError, SpotError
 from spotproof.events import EVENT_FILE_REGEX, CheckpointCommitted, Event, Progress, parse_events, parse_progress_line
@@ -22,7 +22,7 @@ _READINGS: Final = 6
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredCheckpoint:
-    """The newest one whose manifest is in S3."""
+    """The newest one whose files are all in S3, in their sizes."""
 
     step: int
     created_at: datetime
@@ -153,13 +153,17 @@ class JobWatcher:
             self._files[entry.key] = (entry.size_bytes, [*others, *steps])
 
     def _read_checkpoint(self, storage: Storage) -> None:
+        sizes: dict[str, int] | None = None
         for step in committed_steps(storage):
             if self._checkpoint is not None and step == self._checkpoint.step:
                 return
             try:
                 manifest = read_manifest(storage, manifest_key(step))
+                if sizes is None:
+                    sizes = {entry.key: entry.size_bytes for entry in storage.list("packs/")}
+                check_listed(manifest, sizes, storage.url)
             except CheckpointError:
-                continue  # torn by the mirror: the one before it counts until this one is whole
+                continue  # the mirror is not done with it: the one before it counts until this one is whole
             self._checkpoint = StoredCheckpoint(step=step, created_at=manifest.created_at)
             return
 

@@ -124,3 +124,41 @@ def test_another_program_can_be_chosen(capsys: pytest.CaptureFixture[str], tmp_p
     _, out, _ = init(capsys, str(tmp_path), "--program", "./train.py", "--json")
 
     assert (json.loads(out)["program"], json.loads(out)["other_programs"]) == ("train.py", ["cli.py"])
+
+
+def test_a_folder_of_notebooks_is_told_what_to_do(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A notebook is no program: the command that makes one is in the error, fit for a shell."""
+    (tmp_path / "my model.ipynb").write_text("{}")
+
+    code, _, err = init(capsys, str(tmp_path))
+
+    assert code == 2
+    assert "my model.ipynb is a notebook" in err
+    assert "jupyter nbconvert --to script 'my model.ipynb'" in err
+
+
+def test_the_next_commands_work_from_here(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Each names the job.yaml that was written, not one in the folder where the user is."""
+    folder = tmp_path / "a project"
+    folder.mkdir()
+    (folder / "train.py").write_text(LOOP)
+
+    _, out, _ = init(capsys, str(folder))
+
+    named = [f"{words} '{folder}/job.yaml'" for words in ("rehearse", "image build", "image push", "launch")]
+    assert [words for words in named if words not in "".join(out.splitlines())] == []
+
+
+@pytest.mark.parametrize("packages", ["requirements.txt", "pyproject.toml", None])
+def test_the_code_is_copied_once(capsys: pytest.CaptureFixture[str], tmp_path: Path, packages: str | None) -> None:
+    """The packages of the project are in a layer of their own where they can be."""
+    (tmp_path / "train.py").write_text(f"import sklearn\n{LOOP}")
+    if packages is not None:
+        (tmp_path / packages).write_text("")
+
+    assert init(capsys, str(tmp_path))[0] == 0
+
+    lines = (tmp_path / "Dockerfile").read_text().splitlines()
+    assert lines.count("COPY . .") == 1
+    installs = next(index for index, line in enumerate(lines) if line.startswith("RUN pip install"))
+    assert (installs > lines.index("COPY . .")) == (packages == "pyproject.toml")

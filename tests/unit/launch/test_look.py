@@ -98,8 +98,13 @@ MANIFEST = Manifest(
 )
 STARTED = AttemptStarted(attempt=1, run_id="run-1", config={"job": "old-job-1"}, versions={})
 OBJECTS = [
-    {"Key": f"ck/{name}", "Size": 1}
-    for name in ("step-0000000120.json", "step-0000000060.json", "events/attempt-0001.jsonl", "packs/x")
+    {"Key": f"ck/{name}", "Size": 5}
+    for name in (
+        "step-0000000120.json",
+        "step-0000000060.json",
+        "events/attempt-0001.jsonl",
+        f"packs/{RUN}.1.state",
+    )
 ]
 GOOD: dict[str, list[tuple[str, Any]]] = {
     "sts": [
@@ -235,16 +240,24 @@ def test_a_damaged_manifest_and_an_empty_place() -> None:
     assert facts.checkpoints.newest_step == 120
     assert facts.checkpoints.damage
 
+    for objects, why in ((OBJECTS[:3], "is missing"), ([*OBJECTS[:3], {**OBJECTS[3], "Size": 4}], "has 4 bytes of 5")):
+        facts = look_at(fresh(s3=[*s3[:2], ("list_objects_v2", {"Contents": objects}), *fresh()["s3"][3:]]))
+        assert isinstance(facts.checkpoints, Checkpoints)
+        assert facts.checkpoints.newest_step == 120
+        assert why in str(facts.checkpoints.damage)
+
     for answer in ({}, "NoSuchBucket"):
         empty = [*s3[:2], ("list_objects_v2", answer)]
         assert look_at(fresh(s3=empty)).checkpoints == Checkpoints(num_objects=0)
 
 
 def test_a_place_with_very_many_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Manifests come last in S3's order: they are asked for by themselves where not all is listed."""
+    """Manifests come last in S3's order: they are asked for by themselves where not all is listed. A pack that is not
+    among the first ones is not taken to be missing then."""
     monkeypatch.setattr(sys.modules[look.__module__], "_MAX_OBJECTS", 2)
     s3 = fresh()["s3"]
-    listed = [("list_objects_v2", {"Contents": OBJECTS[2:]}), ("list_objects_v2", {"Contents": OBJECTS[:2]})]
+    first = [OBJECTS[2], {"Key": "ck/packs/another", "Size": 1}]
+    listed = [("list_objects_v2", {"Contents": first}), ("list_objects_v2", {"Contents": OBJECTS[:2]})]
 
     found = look_at(fresh(s3=[*s3[:2], *listed, *s3[3:]])).checkpoints
 

@@ -142,6 +142,13 @@ FSX = {
 }
 
 
+OWN_REGISTRY: dict[str, Any] = {
+    "training_repository_access_mode": "Vpc",
+    "subnets": ("subnet-1",),
+    "security_group_ids": ("sg-1",),
+}
+
+
 @pytest.mark.parametrize(
     ("spec", "subject", "outcome", "text"),
     [
@@ -151,6 +158,7 @@ FSX = {
         ({"deadline": Deadline(after_seconds=3600)}, "deadline", "warning", "the deadline is in 1 h"),
         ({"deadline": Deadline(after_seconds=36000)}, "deadline", "ok", "in 10 h"),
         ({"image_uri": "job:latest"}, "image_uri", "warning", "no image in ECR"),
+        ({"image_uri": "job:latest", **OWN_REGISTRY}, "image_uri", "unknown", "registry in your VPC"),
         ({"checkpoint_s3_uri": "s3://results/ck"}, "checkpoint_s3_uri", "ok", "run-10"),
         ({"instance_types": ("ml.g5.xlarge", "ml.g5.3xlarge")}, "instance_type", "warning", "Did you mean"),
         ({"hyperparameters": {"dir": "/opt/ml/checkpoints"}, "source_dir": None}, "checkpoints", "ok", "dir names"),

@@ -97,6 +97,11 @@ def test_absent_things_are_not_sent() -> None:
 EVERYTHING = JobSpec(
     name="full",
     image_uri="i",
+    training_repository_access_mode="Vpc",
+    training_repository_credentials_provider_arn="arn:aws:lambda:eu-west-1:111122223333:function:login",
+    enable_infra_check=True,
+    enable_remote_debug=False,
+    enable_session_tag_chaining=True,
     role=SPEC.role,
     instance_types=("ml.g5.xlarge", "ml.g4dn.xlarge"),
     instance_count=2,
@@ -149,6 +154,15 @@ def test_each_field_is_where_the_service_reads_it() -> None:
     assert request["AlgorithmSpecification"]["ContainerArguments"] == ["train.py"]
     assert request["AlgorithmSpecification"]["EnableSageMakerMetricsTimeSeries"] is True
     assert request["AlgorithmSpecification"]["TrainingInputMode"] == "FastFile"
+    assert request["AlgorithmSpecification"]["TrainingImageConfig"] == {
+        "TrainingRepositoryAccessMode": "Vpc",
+        "TrainingRepositoryAuthConfig": {
+            "TrainingRepositoryCredentialsProviderArn": "arn:aws:lambda:eu-west-1:111122223333:function:login"
+        },
+    }
+    assert request["InfraCheckConfig"] == {"EnableInfraCheck": True}
+    assert request["RemoteDebugConfig"] == {"EnableRemoteDebug": False}
+    assert request["SessionChainingConfig"] == {"EnableSessionTagChaining": True}
     assert request["ResourceConfig"] == {
         "InstanceType": "ml.g5.xlarge",
         "InstanceCount": 2,

@@ -7,7 +7,7 @@ import pytest
 from test_summary import TWICE, TWICE_EVENTS, at, describe
 
 from spotproof.plan import parse_prices
-from spotproof.report import Summary, price_tag, summarize, to_json
+from spotproof.report import Summary, price_tag, rehearsal_price_tag, summarize, to_json
 from spotproof.report.cost import PriceTag, cost_of
 from spotproof.report.figures import format_usd, job_rows
 
@@ -146,3 +146,31 @@ def test_a_description_with_nothing_in_it():
 def test_amounts_have_the_digits_they_need(usd: float, text: str):
     """No exponents."""
     assert format_usd(usd) == text
+
+
+def test_a_rehearsal_is_priced_and_told_to_be_local():
+    """The price is of the machine that the job is for, the seconds are of this one: a row says so."""
+    tag = rehearsal_price_tag("ml.g5.xlarge", "us-west-2", PRICES, today=TODAY)
+    summary = summarize({**TWICE, **MACHINES}, TWICE_EVENTS, price=tag)
+    assert summary.cost.usd == pytest.approx(0.48)
+    assert rows_of(summary)["seconds"][0] == "local"
+    assert "ml.g5.xlarge" in rows_of(summary)["seconds"][1]
+    assert "seconds" not in rows_of(summary_of())
+
+
+@pytest.mark.parametrize(
+    ("kind", "region", "prices", "reason"),
+    [
+        ("ml.g5.xlarge", "eu-west-1", PRICES, "the job is for eu-west-1"),
+        ("ml.p4d.24xlarge", None, PRICES, "has none of ml.p4d.24xlarge"),
+        ("ml.g5.xlarge", None, None, "`spotproof prices update` gets one"),
+    ],
+)
+def test_a_rehearsal_without_a_price_says_why(kind: str, region: str | None, prices: Any, reason: str):
+    """No figure is made up, and the row of the cost is there all the same."""
+    tag = rehearsal_price_tag(kind, region, prices, today=TODAY)
+    summary = summarize({**TWICE, **MACHINES}, TWICE_EVENTS, price=tag)
+    assert summary.cost.usd is None
+    value, how = rows_of(summary)["Cost"]
+    assert value == "no price"
+    assert reason in how

@@ -83,3 +83,24 @@ def test_words_that_are_not_here_are_listed() -> None:
     text = PAGE.read_text()
 
     assert [name for name, remedy in NOT_HERE.items() if f"| `{name}` | {remedy} |" not in text] == []
+
+
+# The arguments of EstimatorBase, Estimator, Framework and PyTorch.
+# Source: aws/sagemaker-python-sdk v2.257, estimator.py and pytorch/estimator.py; with the names that v1 had.
+ESTIMATOR_WORDS = """
+role instance_count instance_type keep_alive_period_in_seconds volume_size volume_kms_key max_run input_mode output_path
+output_kms_key base_job_name sagemaker_session tags subnets security_group_ids model_uri model_channel_name
+metric_definitions encrypt_inter_container_traffic use_spot_instances max_wait checkpoint_s3_uri checkpoint_local_path
+rules debugger_hook_config tensorboard_output_config enable_sagemaker_metrics enable_network_isolation profiler_config
+disable_profiler environment max_retry_attempts source_dir git_config container_log_level code_location entry_point
+dependencies instance_groups training_repository_access_mode training_repository_credentials_provider_arn
+enable_infra_check container_entry_point container_arguments disable_output_compression enable_remote_debug
+enable_session_tag_chaining training_plan instance_placement_config image_uri hyperparameters framework_version
+py_version distribution compiler_config training_recipe recipe_overrides train_instance_count train_instance_type
+train_volume_size train_max_run train_use_spot_instances train_max_wait
+"""
+
+
+def test_no_word_of_the_estimator_is_unknown() -> None:
+    """Each is a field, or is told what stands in its place: nobody is sent to guess."""
+    assert [word for word in ESTIMATOR_WORDS.split() if word not in {*JobSpec.model_fields, *NOT_HERE}] == []

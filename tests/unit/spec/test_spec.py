@@ -76,12 +76,24 @@ def test_hyperparameters_are_sent_as_the_sdk_sends_them(value: object, text: str
     assert hyperparameter_text(value) == text  # type: ignore[arg-type]
 
 
+LOGIN = "arn:aws:lambda:eu-west-1:111122223333:function:login"
+
+
 @pytest.mark.parametrize(
     ("line", "field", "expected"),
     [
         ("name: cifar_10", "name", ["line 1", "'cifar_10'", "'cifar-10'"]),
         ("name: " + "x" * 64, "name", ["63"]),
         ("image_uri: 'a b'", "image_uri", ["registry/repository:tag"]),
+        ("training_repository_access_mode: Vpc", "training_repository_access_mode", ["subnets"]),
+        ("training_repository_access_mode: vpc", "training_repository_access_mode", ["Platform", "Vpc"]),
+        (f"training_repository_credentials_provider_arn: {LOGIN}", "training_repository_cred", ["access_mode: Vpc"]),
+        (
+            "training_repository_credentials_provider_arn: user",
+            "training_repository_cred",
+            ["'user'", "arn:aws:lambda"],
+        ),
+        ("enable_infra_check: 1", "enable_infra_check", ["true or false"]),
         ("role: MyRole", "role", ["line 3", "arn:aws:iam::<12-digit account>:role/MyRole"]),
         ("instance_type: g5.xlarge", "instance_type", ["ml.g5.xlarge"]),
         ("instance_count: 0", "instance_count", ["1 or more"]),
@@ -95,6 +107,12 @@ def test_hyperparameters_are_sent_as_the_sdk_sends_them(value: object, text: str
         ("checkpoint_s3_uri: bucket/ck", "checkpoint_s3_uri", ["s3://bucket/ck"]),
         ("checkpoint_s3_uri: s3://bucket/", "checkpoint_s3_uri", ["output_path", "s3://bucket/checkpoints/"]),
         ("checkpoint_local_path: checkpoints", "checkpoint_local_path", ["/opt/ml/checkpoints"]),
+        ("checkpoint_local_path: /opt/ml", "checkpoint_local_path", ["'/opt/ml' is no place of its own"]),
+        ("checkpoint_local_path: /", "checkpoint_local_path", ["no place of its own"]),
+        ("checkpoint_local_path: /opt/ml/input/ck", "checkpoint_local_path", ["no place of its own"]),
+        ("checkpoint_local_path: /opt/../etc", "checkpoint_local_path", ["no place of its own"]),
+        ("checkpoint_s3_uri: https://bkt.s3.eu-west-1.amazonaws.com/ck", "checkpoint_s3_uri", ["example s3://bkt/ck"]),
+        ("checkpoint_s3_uri: s3:///ck", "checkpoint_s3_uri", ["example s3://my-bucket/ck"]),
         ("output_path: s3://B_1/x", "output_path", ["s3://b-1/x"]),
         ("output_path: s3://bucket/" + "x" * 1024, "output_path", ["1024"]),
         ("inputs: {training: nowhere}", "inputs.training", ["'nowhere' does not exist"]),

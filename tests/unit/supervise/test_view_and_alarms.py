@@ -6,7 +6,17 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from spotproof.events import CheckpointCommitted, Progress, Resumed, SaveFailed, StepsPlanned
+from spotproof.events import (
+    CheckpointCommitted,
+    CheckpointRejected,
+    IntervalTuned,
+    Progress,
+    Resumed,
+    SaveFailed,
+    SaveStalled,
+    StepsPlanned,
+    Warned,
+)
 from spotproof.plan import Price
 from spotproof.supervise import Look, StoredCheckpoint, build_view, running_seconds, view_to_json
 from spotproof.supervise.look import thinned
@@ -144,8 +154,8 @@ def kinds(view):
 
 @pytest.mark.parametrize(
     ("seconds", "is_told"),
-    [(3300, False), (3500, True)],
-    ids=["within three intervals", "beyond"],
+    [(3360.5, False), (3361.5, True)],
+    ids=["within", "beyond"],
 )
 def test_the_silent_stall_of_the_copying(seconds, is_told):
     """It saved every 300 s: three of them, a minute for the mirror and the save's own second later it is said."""
@@ -153,11 +163,44 @@ def test_the_silent_stall_of_the_copying(seconds, is_told):
     assert ("no-checkpoint" in kinds(view)) == is_told
 
 
+@pytest.mark.parametrize(
+    ("tuned", "longest"),
+    [(100.0, 3 * 300), (500.0, 3 * 500)],
+    ids=["as it has come", "as it is set"],
+)
+def test_the_longer_interval_of_both_is_expected(tuned, longest):
+    """What the tuning has set counts, and what came: the longer one, so that nothing is told too early."""
+    tuning = IntervalTuned(
+        attempt=1,
+        seconds=tuned,
+        bound="budget",
+        optimum_seconds=tuned,
+        stall_seconds=0.1,
+        slowdown_seconds=0.0,
+        durable_seconds=1.0,
+        mean_uptime_seconds=3600.0,
+        interruptions=1,
+        budget=0.02,
+        reason="",
+        at=at(2100),
+    )
+    for late, is_told in ((60.5, False), (61.5, True)):
+        seen = look(2400 + longest + late, events=[*EVENTS, tuning], checkpoint=(800, 2400))
+        assert ("no-checkpoint" in kinds(build_view(seen))) == is_told
+
+
 def test_a_stall_is_measured_from_the_last_time_that_s3_was_read():
     """What was not looked at since is no stall."""
     seen = replace(look(3500, checkpoint=(800, 2400)), place_read_at=at(3000))
     assert "no-checkpoint" not in kinds(build_view(seen))
     assert "no-checkpoint" not in kinds(build_view(replace(seen, place_read_at=None)))
+
+
+@pytest.mark.parametrize("phase", ["Interrupted", "Starting", "Downloading"])
+def test_nobody_saves_while_waiting_for_machines(phase):
+    """Between two attempts no checkpoint comes and the log is silent, however long that takes: that is no stall."""
+    waiting = job(*RECLAIMED[:3], (phase, 1080))
+    assert kinds(build_view(look(99_999, description=waiting, events=EVENTS[:6], checkpoint=(800, 905)))) == []
 
 
 def test_no_checkpoint_at_all():
@@ -188,12 +231,37 @@ def test_what_else_is_said():
     without = job(*RECLAIMED)
     del without["CheckpointConfig"]
     assert "no-checkpoint-place" in kinds(build_view(look(description=without)))
+    on_demand = without | {"EnableManagedSpotTraining": False, "StoppingCondition": {"MaxRuntimeInSeconds": 9999}}
+    assert kinds(build_view(look(description=on_demand))) == []
     anew = [*EVENTS[:6], *steps(1, (0, 2100), (100, 2200)), SaveFailed(attempt=1, step=50, reason="full", at=at(2200))]
     told = build_view(look(events=anew))
     assert kinds(told) == ["began-anew", "program"]
     assert "full" in told.alarms[1].what
     silent = replace(look(3000, checkpoint=(900, 2990)), last_line_at=at(2300))
     assert kinds(build_view(silent)) == ["silent"]
+
+
+def test_an_attempt_that_has_just_begun_is_not_silent():
+    """Its first line may not have come yet; what the attempt before it said last is long ago."""
+    assert kinds(build_view(replace(look(2300), last_line_at=at(900)))) == []
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (Warned(attempt=1, message="data on a slow disk", at=at(2200)), "slow disk"),
+        (SaveStalled(attempt=1, step=900, seconds=75.0, at=at(2200)), "step 900 has been under way for 75 s"),
+        (CheckpointRejected(attempt=1, step=800, reason="cut short", at=at(2060)), "Checkpoint 800 did not verify"),
+        (SaveFailed(attempt=1, step=900, reason="disk full", at=at(2200)), "step 900 failed: disk full"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_the_program_warns_of_is_passed_on(event, words):
+    """Once, however often it says so; not what was said before this job, in the folder that it goes on from."""
+    (alarm,) = build_view(look(events=[*EVENTS, event, replace(event, at=at(2250))])).alarms
+    assert alarm.kind == "program"
+    assert words in alarm.what
+    assert kinds(build_view(look(events=[*EVENTS, replace(event, at=at(-5))]))) == []
 
 
 def test_a_warning_of_one_stall_has_one_key():

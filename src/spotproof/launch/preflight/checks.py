@@ -145,11 +145,14 @@ def _check_image(spec: JobSpec, facts: Facts) -> Iterator[Check]:
     elif isinstance(facts.image, Image):
         size = f", {_bytes(facts.image.size_bytes)}" if facts.image.size_bytes else ""
         yield ok("image_uri", f"it is there{size}")
+    elif spec.training_repository_access_mode == "Vpc":
+        yield unknown("image_uri", "a registry in your VPC can't be seen from here")
     elif found is None and not facts.is_local:
         yield warning(
             "image_uri",
             f"{spec.image_uri} is no image in ECR",
-            "SageMaker pulls from ECR: ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY:TAG.",
+            "SageMaker pulls from ECR: ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY:TAG; with "
+            "training_repository_access_mode: Vpc from a registry of your own, too.",
         )
     else:
         yield unknown("image_uri", facts.image.reason)

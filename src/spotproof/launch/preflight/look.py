@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
+from spotproof.checkpoint.choose import check_listed
 from spotproof.checkpoint.manifest import MANIFEST_REGEX, manifest_key, parse_manifest
 from spotproof.errors import CheckpointDamaged, ResumeMismatch
 from spotproof.events import EVENT_FILE_REGEX, AttemptStarted, parse_events
@@ -181,9 +182,10 @@ def _objects(s3: Any, channel: Channel, uri: str) -> Objects:
 
 def _checkpoints(s3: Any, uri: str) -> Checkpoints:
     bucket, prefix = split_s3_uri(as_folder(uri))
-    names = _names(s3, bucket, prefix)
+    names = _sizes(s3, bucket, prefix)
+    has_all = len(names) < _MAX_OBJECTS
     # Manifests come last in S3's order, behind all packs.
-    manifests = names if len(names) < _MAX_OBJECTS else _names(s3, bucket, prefix, "step-")
+    manifests = names if has_all else _sizes(s3, bucket, prefix, "step-")
     steps = [int(match[1]) for match in map(MANIFEST_REGEX.fullmatch, manifests) if match]
     attempts = [name for name in names if EVENT_FILE_REGEX.fullmatch(name.removeprefix("events/"))]
     job_name = _job_of(s3, bucket, prefix + max(attempts)) if attempts else None
@@ -192,6 +194,8 @@ def _checkpoints(s3: Any, uri: str) -> Checkpoints:
     key = manifest_key(max(steps))
     try:
         manifest = parse_manifest(s3.get_object(Bucket=bucket, Key=prefix + key)["Body"].read(), key)
+        if has_all:
+            check_listed(manifest, names, as_folder(uri))
     except (CheckpointDamaged, ResumeMismatch) as error:
         return Checkpoints(num_objects=len(names), newest_step=max(steps), job_name=job_name, damage=str(error))
     return Checkpoints(
@@ -203,12 +207,14 @@ def _checkpoints(s3: Any, uri: str) -> Checkpoints:
     )
 
 
-def _names(s3: Any, bucket: str, prefix: str, begin: str = "") -> list[str]:
-    """Return the names below *prefix* that begin so, the first ones of very many."""
+def _sizes(s3: Any, bucket: str, prefix: str, begin: str = "") -> dict[str, int]:
+    """Return name and size in bytes of what begins so below *prefix*, the first ones of very many."""
     pages = s3.get_paginator("list_objects_v2").paginate(
         Bucket=bucket, Prefix=prefix + begin, PaginationConfig={"MaxItems": _MAX_OBJECTS}
     )
-    return [entry["Key"].removeprefix(prefix) for page in pages for entry in page.get("Contents", [])]
+    return {
+        entry["Key"].removeprefix(prefix): int(entry["Size"]) for page in pages for entry in page.get("Contents", [])
+    }
 
 
 def _job_of(s3: Any, bucket: str, key: str) -> str | None:

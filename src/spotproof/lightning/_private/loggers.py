@@ -20,6 +20,7 @@ __all__ = [
     "log_dir_of",
     "restore_csv",
     "spool_tensorboard",
+    "step_after",
     "tell_restart",
     "watch_csv",
     "watch_end",
@@ -28,23 +29,15 @@ __all__ = [
 _HEADER_ONLY_BYTES = 200
 
 
-def follow_tensorboard(logger: TensorBoardLogger, version: int | str, purge_step: int | None) -> None:
-    """Make *logger* write on in the folder of *version*.
-
-    TensorBoard drops what was logged at *purge_step* and after when it comes to a file that begins with it.
-    """
+def follow_tensorboard(logger: TensorBoardLogger, version: int | str) -> None:
+    """Make *logger* write on in the folder of *version*."""
     _close_unused(logger, version)
     logger._version = version
-    if purge_step is not None:
-        logger._kwargs["purge_step"] = purge_step
 
 
-def tell_restart(logger: TensorBoardLogger, kept: Iterable[bytes]) -> None:
-    """Write a restart at the step after the last of the events in *kept*, parts of files that begin with a record.
-
-    TensorBoard drops what it has read at that step and after. What is kept stays, at whatever steps a user logs.
-    """
-    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+def step_after(kept: Iterable[bytes]) -> int:
+    """Return the step after the last of the events in *kept*, parts of files that begin with a record; 0 for none."""
+    from tensorboard.compat.proto.event_pb2 import Event
 
     last = -1
     for data in kept:
@@ -53,8 +46,21 @@ def tell_restart(logger: TensorBoardLogger, kept: Iterable[bytes]) -> None:
             begin, length = end + 12, int.from_bytes(data[end : end + 8], "little")
             last = max(last, Event.FromString(bytes(data[begin : begin + length])).step)
             end = begin + length + 4
-    restart = Event(step=last + 1, session_log=SessionLog(status=SessionLog.START))
+    return last + 1
+
+
+def tell_restart(logger: TensorBoardLogger, step: int) -> None:
+    """Write a restart at *step*: TensorBoard drops what it has read at that step and after.
+
+    Twice, because to a TensorBoard that runs, the first start in a folder is the training's own and drops nothing.
+
+    Source: tensorboard, ``plugin_event_accumulator.py``, ``_seen_session_start``.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+    restart = Event(step=step, session_log=SessionLog(status=SessionLog.START))
     for writer in (logger.experiment.all_writers or {}).values():
+        writer.event_writer.add_event(restart)
         writer.event_writer.add_event(restart)
 
 
