@@ -172,6 +172,8 @@ def _verdict(summary: Summary) -> "Table":
     table.add_column(overflow="fold")
     table.add_row(Text(head, style=style), Text(text))
     table.add_row("", Text(f"compared: {verdict.compared}", style="dim"))
+    if verdict.note:
+        table.add_row("", Text(verdict.note, style="yellow"))
     return table
 
 

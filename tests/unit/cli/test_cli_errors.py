@@ -154,6 +154,49 @@ def test_own_endpoint_beats_the_local_server(tmp_path: Path, monkeypatch: pytest
     assert use_local_server(tmp_path) is False
 
 
+def test_missing_extra_is_named(tmp_path: Path) -> None:
+    """Without the extra that a command needs it says which, with exit 1 and no traceback."""
+    code = "import sys; sys.modules['werkzeug'] = None; from spotproof.cli import run; sys.exit(run(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "serve", "--state-dir", str(tmp_path / "s")]
+    result = subprocess.run(command, capture_output=True, text=True)
+
+    assert result.returncode == 1
+    assert "needs werkzeug, which is not installed" in result.stderr
+    assert "pip install 'spotproof[local]'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_module_that_no_extra_brings_is_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that is missing by our own mistake is not blamed on the user's installation."""
+    monkeypatch.setitem(sys.modules, "spotproof.schedule", None)
+    with pytest.raises(ModuleNotFoundError):
+        run(["traces"])
+
+
+def test_every_optional_module_has_its_extra() -> None:
+    """The names in the messages are extras of pyproject.toml, and what they bring is in them."""
+    from importlib.metadata import metadata
+
+    from spotproof.cli.extras import _EXTRA_OF
+
+    required = metadata("spotproof").get_all("Requires-Dist") or []
+    for module, extra in _EXTRA_OF.items():
+        assert any(text.startswith(module) and f'extra == "{extra}"' in text.replace("'", '"') for text in required)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_output_fits_any_encoding(encoding: str) -> None:
+    """Bars and arrows that a terminal can't show are question marks there, and end no command."""
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "spotproof", "traces"]
+    shown = subprocess.run(command, capture_output=True, env=environment, check=True).stdout.decode(encoding)
+    assert ("█" if encoding == "utf-8" else "?") in shown
+
+    refused = subprocess.run([*command, "no.json"], capture_output=True, env=environment)
+    assert refused.returncode == 2
+    assert b"Give a path to a trace file" in refused.stderr
+
+
 def test_error_text_is_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
     """Square brackets of users and services are shown as they are."""
     show_error(SpecError("[red]x[/red]", why="because [1]", do="do [2]"))
