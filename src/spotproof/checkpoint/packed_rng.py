@@ -1,7 +1,7 @@
 """How the states of the CPU generators lie in one string of bytes. Pure; loads no torch.
 
-    <I size of torch's>, torch's state · numpy's 624 words, <iid position, has_gauss, gauss · <i?d version, has_next,
-    next_gauss, and python's words
+<I size of torch's>, torch's state · numpy's 624 words, <iid position, has_gauss, gauss · <i?d version, has_next,
+next_gauss, and python's words
 """
 
 import struct

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from spotproof.report import Summary
     from spotproof.spec import JobSpec
 
-__all__ = ["DEFAULT_RECLAIM", "demo", "rehearse", "run_rehearsal", "show_summary"]
+__all__ = ["demo", "rehearse", "run_rehearsal", "show_summary"]
 
 DEMO_JOB = Path("examples/cifar10/digits.yaml")
 DEMO_RECLAIM = "step:100,step:250"
 """Neither is at an epoch's end."""
 
-DEFAULT_RECLAIM = "step:20,step:50"
+_BLIND_RECLAIM = "step:20,step:50"
+"""Where no undisturbed run tells how long the job is."""
 _FOLDER_PREFIX = "spotproof-rehearsal-"
 """Followed by the process id of its owner."""
 
@@ -62,7 +63,10 @@ def rehearse(
     reclaim: Annotated[
         str | None,
         typer.Option(
-            help="Interruption schedule, for example at:30s@grace=120. Default: step:20,step:50, or of --chaos."
+            help="Interruption schedule, for example at:30s@grace=120. Default: auto, two reclaims in the midst of the "
+            "job, whose undisturbed run comes first; step:20,step:50 with --no-compare.",
+            metavar="SCHEDULE",
+            show_default=False,
         ),
     ] = None,
     chaos: Annotated[
@@ -94,6 +98,7 @@ def rehearse(
     for bit, with that of an undisturbed run. Exit 7 if they differ. --chaos does to it, besides, whatever can go wrong
     between a machine and S3.
     """
+    from spotproof.rehearsal import AUTO_RECLAIM
     from spotproof.spec import read_job_spec
 
     spec = read_job_spec(job, profile=profile, overrides=overrides or (), inputs=inputs or ())
@@ -102,7 +107,7 @@ def rehearse(
     if chaos and seed is None:
         seed = random.SystemRandom().randrange(10**6)
     if reclaim is None and not chaos:
-        reclaim = DEFAULT_RECLAIM
+        reclaim = AUTO_RECLAIM if compare else _BLIND_RECLAIM
     run_rehearsal(
         spec,
         reclaim,
