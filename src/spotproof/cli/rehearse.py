@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["demo", "rehearse", "run_rehearsal", "show_summary"]
 
-DEMO_JOB = Path("examples/cifar10/digits.yaml")
+DEMO_JOB = Path(__file__).parents[1] / "example" / "digits.yaml"
+"""It comes along: a link to examples/cifar10 in a checkout, a copy of it in a wheel."""
 DEMO_RECLAIM = "step:100,step:250"
 """Neither is at an epoch's end."""
 
@@ -46,16 +47,7 @@ def demo(
     """Rehearse the example: train, be reclaimed twice, compare."""
     from spotproof.spec import read_job_spec
 
-    job = next(
-        (folder / DEMO_JOB for folder in (Path.cwd(), *Path.cwd().parents) if (folder / DEMO_JOB).is_file()), None
-    )
-    if job is None:
-        raise SpecError(
-            f"The example {DEMO_JOB} is not here.",
-            why=f"It is part of Spotproof's source, and {Path.cwd()} is not inside a checkout of it.",
-            do="Change into the checkout, or rehearse your own job: `spotproof rehearse job.yaml`.",
-        )
-    run_rehearsal(read_job_spec(job), reclaim, compare, hosts, state_dir, as_json, allow_unfired=False)
+    run_rehearsal(read_job_spec(DEMO_JOB), reclaim, compare, hosts, state_dir, as_json, allow_unfired=False)
 
 
 def rehearse(

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -81,14 +83,41 @@ def test_no_server_is_said_clearly(command: list[str], capsys: pytest.CaptureFix
     assert "spotproof serve" in err
 
 
-def test_demo_outside_a_checkout(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The demo says where its example would be."""
-    monkeypatch.chdir(tmp_path)
+def test_the_demo_comes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example is found from anywhere, and is a job that can be rehearsed."""
+    from spotproof.cli.rehearse import DEMO_JOB
+    from spotproof.rehearsal import check_rehearsable
+    from spotproof.spec import read_job_spec
 
-    assert run(["demo"]) == 2
-    assert "examples/cifar10/digits.yaml" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    image = check_rehearsable(read_job_spec(DEMO_JOB))
+
+    assert image.command == ["python", "-m", "spotproof.container", "train.py"]
+
+
+@pytest.mark.slow
+def test_a_wheel_has_all_that_is_no_code(tmp_path: Path) -> None:
+    """The demo's example, the recorded traces with their licences, and the mark that we are typed."""
+    checkout = Path(__file__).parents[3]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--quiet",
+        "--wheel-dir",
+        str(tmp_path),
+        str(checkout),
+    ]
+    subprocess.run(command, check=True)
+    names = set(ZipFile(next(tmp_path.glob("*.whl"))).namelist())
+
+    package = checkout / "src/spotproof"
+    traces = (package / "schedule/traces").rglob("*")
+    wanted = [package / "py.typed", *(package / "example").iterdir(), *traces]
+    assert len(wanted) > 12
+    assert {str(path.relative_to(package.parent)) for path in wanted if path.is_file()} <= names
 
 
 def test_reclaim_of_something_else(capsys: pytest.CaptureFixture[str]) -> None:
