@@ -117,11 +117,13 @@ def _tell(project: "Project", program: "Program", folder: Path, written: list[st
     steps = []
     if changes:
         is_diff = changes.startswith("---")
-        steps.append(f"Make {program.name} survive a reclaim" + (":" if is_diff else f". {changes}"))
+        told = changes.replace("\n", "\n     ")
+        steps.append(f"Make {program.name} survive a reclaim" + (":" if is_diff else f". {told}"))
     if not program.is_seeded and program.kind not in ("SpotCLI", "LightningCLI"):
         steps.append("Seed it, as lightning.seed_everything(42): without, no two runs are alike.")
     steps.append(f"See it survive: spotproof rehearse {folder / 'job.yaml'}{rehearsal_option(program)}")
-    steps.append("Build the image and push it: spotproof image build job.yaml, spotproof image push job.yaml")
+    job = folder / "job.yaml"
+    steps.append(f"Build the image and push it: spotproof image build {job}, spotproof image push {job}")
     steps.append(f"Set role, image and bucket; see what is wrong: spotproof launch {folder / 'job.yaml'} --dry-run")
     for number, step in enumerate(steps, 1):
         print_line(f"  {number}. {step}")
