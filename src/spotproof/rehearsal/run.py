@@ -89,7 +89,7 @@ def rehearse(
         if chaos_seed is not None or is_auto:
             undisturbed = _run_job(service, twin, twin_name, "none", on_progress)
         if undisturbed is not None and chaos_seed is None:
-            trouble = replace(given, reclaim=_reclaims_for(undisturbed))
+            trouble = replace(given, reclaim=_reclaims_for(undisturbed, _checkpoints_of(twin)))
         elif undisturbed is not None and chaos_seed is not None:
             trouble = given.completed(_plan_for(undisturbed, _checkpoints_of(twin), chaos_seed))
             on_progress(ChaosPlanned(seed=chaos_seed, sync_faults=trouble.sync_text, s3_faults=trouble.s3_text))
@@ -123,8 +123,13 @@ def rehearse(
         )
 
 
-def _reclaims_for(job: WatchedJob) -> str:
-    return plan_reclaims(num_steps=_num_steps(job), num_seconds=float(job.description["TrainingTimeInSeconds"]))
+def _reclaims_for(job: WatchedJob, checkpoints: Storage) -> str:
+    saved = [event.step for event in read_events(checkpoints) if isinstance(event, CheckpointCommitted) and event.step]
+    return plan_reclaims(
+        num_steps=_num_steps(job),
+        num_seconds=float(job.description["TrainingTimeInSeconds"]),
+        first_saved_step=min(saved, default=None),
+    )
 
 
 def _plan_for(job: WatchedJob, checkpoints: Storage, seed: int) -> Chaos:

@@ -10,19 +10,30 @@ from spotproof.spec import JobSpec
 
 
 @pytest.mark.parametrize("num_steps", [3, 4, 7, 80, 300, 1_000_000])
-def test_two_reclaims_inside_the_job(num_steps):
+@pytest.mark.parametrize("saved_share", [None, 0.0, 0.4, 0.65, 0.75, 1.0])
+def test_two_reclaims_inside_the_job(num_steps, saved_share):
     """At half and four fifths of its steps: after its start, one after the other, before its end."""
-    schedule = parse_schedule(plan_reclaims(num_steps=num_steps, num_seconds=9.0))
+    saved = None if saved_share is None else max(1, int(num_steps * saved_share))
+    schedule = parse_schedule(plan_reclaims(num_steps=num_steps, num_seconds=9.0, first_saved_step=saved))
 
     first, second = (item.value for item in schedule.items)
     assert {item.kind for item in schedule.items} == {"step"}
     assert 1 <= first < second < num_steps
 
 
+@pytest.mark.parametrize(
+    ("saved", "places"),
+    [(None, "step:150,step:240"), (20, "step:150,step:240"), (180, "step:210,step:240"), (290, "step:150,step:240")],
+)
+def test_the_first_comes_behind_the_first_save(saved, places):
+    """So that there is something to go on from; a program that saves at its end alone is shown what that is worth."""
+    assert plan_reclaims(num_steps=300, num_seconds=9.0, first_saved_step=saved) == places
+
+
 @pytest.mark.parametrize(("num_steps", "num_seconds"), [(None, 40.0), (None, 0.0), (1, 3.0)])
 def test_by_the_clock_where_no_steps_are_told(num_steps, num_seconds):
     """A program that reports no steps, or hardly any, is reclaimed all the same."""
-    schedule = parse_schedule(plan_reclaims(num_steps=num_steps, num_seconds=num_seconds))
+    schedule = parse_schedule(plan_reclaims(num_steps=num_steps, num_seconds=num_seconds, first_saved_step=None))
 
     assert {item.kind for item in schedule.items} == {"at"}
     assert all(0 < item.value <= max(num_seconds, 0.2) for item in schedule.items)
