@@ -94,7 +94,7 @@ def rehearse(
             trouble = given.completed(_plan_for(undisturbed, _checkpoints_of(twin), chaos_seed))
             on_progress(ChaosPlanned(seed=chaos_seed, sync_faults=trouble.sync_text, s3_faults=trouble.s3_text))
         with trouble.let_in(platform, job_name):
-            total = _num_steps(undisturbed) if undisturbed else None
+            total = _num_steps(undisturbed, _checkpoints_of(twin)) if undisturbed else None
             disturbed = _run_job(service, spec, job_name, trouble.reclaim_text, on_progress, total)
         checkpoints = _checkpoints_of(spec)
         events: list[Event] = [*read_events(checkpoints), *disturbed.progress]
@@ -103,7 +103,7 @@ def rehearse(
         if not compare:
             return summarize(disturbed.description, events, reclaims_planned=num_planned, faults=faults)
         if undisturbed is None:
-            total = _num_steps(disturbed)
+            total = _num_steps(disturbed, checkpoints)
             undisturbed = _run_job(service, twin, twin_name, "none", on_progress, total)
         verdict = compare_jobs(
             service,
@@ -124,26 +124,31 @@ def rehearse(
 
 
 def _reclaims_for(job: WatchedJob, checkpoints: Storage) -> str:
-    saved = [event.step for event in read_events(checkpoints) if isinstance(event, CheckpointCommitted) and event.step]
+    saved = [event.step for event in _saves(checkpoints)]
     return plan_reclaims(
-        num_steps=_num_steps(job),
+        num_steps=_num_steps(job, checkpoints),
         num_seconds=float(job.description["TrainingTimeInSeconds"]),
-        first_saved_step=min(saved, default=None),
+        first_saved_step=min(filter(None, saved), default=None),
     )
 
 
 def _plan_for(job: WatchedJob, checkpoints: Storage, seed: int) -> Chaos:
-    sizes = [event.total_bytes for event in read_events(checkpoints) if isinstance(event, CheckpointCommitted)]
     return plan_chaos(
         seed,
-        num_steps=_num_steps(job),
+        num_steps=_num_steps(job, checkpoints),
         num_seconds=float(job.description["TrainingTimeInSeconds"]),
-        num_bytes=max(sizes, default=None),
+        num_bytes=max((event.total_bytes for event in _saves(checkpoints)), default=None),
     )
 
 
-def _num_steps(job: WatchedJob) -> int | None:
-    return max((event.step for event in job.progress), default=None)
+def _saves(checkpoints: Storage) -> list[CheckpointCommitted]:
+    return [event for event in read_events(checkpoints) if isinstance(event, CheckpointCommitted)]
+
+
+def _num_steps(job: WatchedJob, checkpoints: Storage) -> int | None:
+    """Return how many steps *job* has done; None if it tells none. A very short one may tell them by its last save."""
+    told = [*(event.step for event in job.progress), *filter(None, (event.step for event in _saves(checkpoints)))]
+    return max(told, default=None)
 
 
 def check_rehearsable(spec: JobSpec, *, give_data: str = "--input {channel}=FOLDER") -> Image:

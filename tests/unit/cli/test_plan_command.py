@@ -208,5 +208,8 @@ def test_a_page_to_look_at(capsys: pytest.CaptureFixture[str]) -> None:
     assert "<b>x" not in after_script
     for reach in ('src="http', "src='http", 'href="http', "@import"):
         assert reach not in after_script
+    assert '<meta name="viewport"' in page
+    assert "prefers-color-scheme: dark" in page
+    assert '"rangemode":"tozero"' in page  # a trace that begins without capacity is shown from its start
     assert plan(*words[:-2], "no/such/folder.html") == 2
     assert "no/such/folder.html" in capsys.readouterr().err
