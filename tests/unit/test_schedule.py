@@ -1,11 +1,13 @@
 """The grammar of reclaim schedules and when their reclaims are due."""
 
 import json
+import re
 
 import pytest
 
 from spotproof.errors import SpecError
 from spotproof.schedule import Moment, Reclaim, parse_duration, parse_schedule
+from spotproof.schedule.trace_files import TraceError, parse_trace
 
 
 def moment(attempt=0, *, job=0.0, since_first=0.0, in_attempt=0.0, trained=0.0, step=None):
@@ -283,7 +285,7 @@ def test_traces_of_other_forms(text, options):
         ("0,add,a\n9,kill,a", "", "'kill' is none of"),
         ("0,add,a", "@unit=s", "milliseconds"),
         ("0,1\n9", "", "none of the forms"),
-        ("", "", "none of the forms"),
+        ("", "", "it is empty"),
         ("[0, 1]", "", "line 1: it is not"),
     ],
 )
@@ -318,3 +320,36 @@ def test_a_replay_goes_on_where_another_was():
         assert other.seconds_to_next(moment(attempt, trained=50)) == one.seconds_to_next(moment(attempt, trained=50))
         assert other.due(moment(attempt, trained=1e6)) is not None
         assert one.due(moment(attempt, trained=1e6)) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "seconds"),
+    [
+        ("seconds,count\n0,4\n600,0\n1200,4\n", None, 600),
+        ("Seconds, Count\r\n0,4\r\n600,0\r\n1200,4\r\n", "s", 600),
+        ("hours,count\n0,4\n0.5,0\n1,4\n", None, 1800),
+        ("milliseconds,count\n0,4\n60000,0\n120000,4\n", None, 60),
+        ("milliseconds,what,node\n0,add,a\n60000,remove,a\n120000,add,a\n", None, 60),
+    ],
+)
+def test_a_heading_says_the_unit(text, unit, seconds):
+    """As files are written by hand and by pandas; nothing has to be guessed or asked then."""
+    trace = parse_trace(text, unit=unit)
+
+    assert trace.seconds_until(0, 1, wanted=False) == seconds
+    assert trace.length_seconds == 2 * seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "why"),
+    [
+        ("time,count\n0,4\n600,0\n", None, "line 1: 'time' is no time"),
+        ("hours,count\n0,4\n600,0\n", "s", "line 1: its times are hours, not @unit=s"),
+        ("seconds,what,node\n0,add,a\n", None, "line 1: lines of time,add|remove,node have milliseconds"),
+        ("seconds,count\n", None, "it is empty"),
+    ],
+)
+def test_a_heading_that_leaves_the_unit_open_or_contradicts(text, unit, why):
+    """It is refused, rather than read as something else."""
+    with pytest.raises(TraceError, match=re.escape(why)):
+        parse_trace(text, unit=unit)

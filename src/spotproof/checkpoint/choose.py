@@ -5,6 +5,7 @@ and the next older one is tried, in the same start. A storage that does not answ
 to go on from an older checkpoint, or from none, would be to lose the newer one.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from spotproof.checkpoint.manifest import (
     parse_manifest,
 )
 from spotproof.checkpoint.pack import read_pack, telling_damage
-from spotproof.errors import CheckpointDamaged, CheckpointUnreadable
+from spotproof.errors import CheckpointDamaged, CheckpointNotFound, CheckpointUnreadable
 from spotproof.storage import Storage
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "committed_steps",
     "newest",
     "newest_verified",
+    "no_checkpoint",
     "read_file",
     "read_manifest",
     "verify",
@@ -44,6 +46,24 @@ def committed_steps(storage: Storage) -> list[int]:
     """Return the steps that have a manifest, newest first. Says nothing about whether they verify."""
     found = (MANIFEST_REGEX.fullmatch(entry.key) for entry in storage.list("step-"))
     return sorted((int(match[1]) for match in found if match), reverse=True)
+
+
+def no_checkpoint(storage: Storage) -> CheckpointNotFound:
+    """Return the error for a *storage* without manifests: what there is in the place of a folder of checkpoints."""
+    place = storage.url
+    if "://" not in place and os.path.isfile(place):
+        return CheckpointNotFound(
+            f"{place} is a file.",
+            why="Spotproof's checkpoints are a folder or an S3 prefix.",
+            do="Name the folder. From a .ckpt of Lightning, `spotproof checkpoints import FILE FOLDER` makes one.",
+        )
+    if "://" not in place and not os.path.isdir(place):
+        return CheckpointNotFound(f"There is no folder {place}.", do="Check the path.")
+    return CheckpointNotFound(
+        f"There is no checkpoint in {place}.",
+        why="None of its files is a manifest, step-*.json.",
+        do="Check the place: what the training writes to, not the folder above it.",
+    )
 
 
 def read_manifest(storage: Storage, key: str) -> Manifest:

@@ -1,12 +1,15 @@
 """Are two checkpoints the same, bit for bit, and if not, where do they differ? Loads no torch."""
 
+import base64
+import binascii
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from spotproof.checkpoint.choose import read_file
 from spotproof.checkpoint.manifest import Manifest, TensorEntry
+from spotproof.checkpoint.packed_rng import PackedRng, split_rng
 from spotproof.storage import Storage
 
 __all__ = ["NOT_COMPARED", "Difference", "find_differences", "first_difference"]
@@ -29,6 +32,8 @@ class Difference:
     """Path in the state tree, such as ``lightning/state_dict/conv1.weight``."""
     detail: str
     """What is there on either side."""
+    generators: tuple[str, ...] = ()
+    """If it is the state of random-number generators: which of them differ, of torch, numpy and random."""
 
 
 def first_difference(
@@ -68,11 +73,11 @@ def find_differences(
         tensors_b = {t.name: t for t in files_b.tensors if not _is_ignored(t.name, _NAMED_BY_PATHS)}
         prefix = f"rank {rank}: " if len(a.ranks) > 1 else ""
         for difference in _tensors(tensors_a, tensors_b):
-            yield Difference(prefix + difference.where, difference.detail)
+            yield replace(difference, where=prefix + difference.where)
         leaves_a = dict(_leaves(json.loads(read_file(storage_a, files_a.state)), ignore))
         leaves_b = dict(_leaves(json.loads(read_file(storage_b, files_b.state)), ignore))
         for difference in _values(leaves_a, leaves_b):
-            yield Difference(prefix + difference.where, difference.detail)
+            yield replace(difference, where=prefix + difference.where)
 
 
 def _is_ignored(path: str, ignore: tuple[str, ...]) -> bool:
@@ -96,7 +101,25 @@ def _values(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Difference]:
         if name not in a or name not in b:
             yield Difference(name, "only in the first" if name in a else "only in the second")
         elif a[name] != b[name]:
-            yield Difference(name, f"{_short(a[name])} and {_short(b[name])}")
+            yield _generators(name, a[name], b[name]) or Difference(name, f"{_short(a[name])} and {_short(b[name])}")
+
+
+def _generators(name: str, a: Any, b: Any) -> Difference | None:
+    """Return which generators differ; None if these are not their states."""
+    one, other = _packed_rng(name, a), _packed_rng(name, b)
+    if one is None or other is None:
+        return None
+    differing = tuple(part for part in PackedRng._fields if getattr(one, part) != getattr(other, part))
+    return Difference(name.removesuffix("/$bytes"), f"other state of {' and of '.join(differing)}", differing)
+
+
+def _packed_rng(name: str, leaf: Any) -> PackedRng | None:
+    if not name.endswith("$bytes"):
+        return None
+    try:
+        return split_rng(base64.b64decode(leaf[1], validate=True))
+    except (binascii.Error, TypeError, ValueError):
+        return None
 
 
 def _leaves(tree: Any, ignore: tuple[str, ...], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -57,11 +57,17 @@ def export_checkpoint(
         Whether ``torch.load(target, weights_only=True)`` reads it; False if the state holds a type that needs more.
 
     Raises:
-        SpecError: There is such a file already.
+        SpecError: There is such a file already, or no such folder.
         CheckpointDamaged: A file of the checkpoint does not verify.
         OSError: The file could not be written.
     """
     path = Path(target)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise SpecError(
+            f"{path} can't be made.",
+            why="It is a folder." if path.is_dir() else f"There is no folder {path.absolute().parent}.",
+            do="Name a file in a folder that is there.",
+        )
     _refuse_to_replace(path, force)
     content = build_export(read_state(storage, manifest).decoded())
     staged = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -156,6 +162,12 @@ def import_checkpoint(source: str | os.PathLike[str], storage: Storage) -> Manif
 
 
 def _load(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        raise SpecError(
+            f"{path} is a folder.",
+            why="Lightning's .ckpt is one file; a folder is Spotproof's own, or a sharded checkpoint.",
+            do="Name the .ckpt. A folder of Spotproof needs no import.",
+        )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as err:
@@ -168,7 +180,7 @@ def _load(path: Path) -> dict[str, Any]:
         ValueError,
         KeyError,
     ) as err:  # a cut zip archive is a RuntimeError of torch's reader
-        raise SpecError(f"{path} can't be read as a file of torch.save.", why=f"{_first_line(err)}.") from err
+        raise _unreadable(path, err) from err
     if not isinstance(checkpoint, dict):
         raise SpecError(f"{path} holds a {type(checkpoint).__name__}, no checkpoint of a Lightning training.")
     return checkpoint
@@ -179,7 +191,7 @@ def _refused(path: Path, err: pickle.UnpicklingError) -> Exception:
     with contextlib.suppress(Exception):  # only for a better message; the file may be anything
         unsafe = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     if not unsafe:
-        return SpecError(f"{path} can't be read as a file of torch.save.", why=f"{_first_line(err)}.")
+        return _unreadable(path, err)
     return UnsafeState(
         f"{path} holds {', '.join(unsafe)}, which only unpickling could read.",
         why="Unpickling runs code from the file, so it is not done.",
@@ -188,5 +200,14 @@ def _refused(path: Path, err: pickle.UnpicklingError) -> Exception:
     )
 
 
-def _first_line(err: Exception) -> str:
-    return str(err).strip().partition("\n")[0].rstrip(".")
+def _unreadable(path: Path, err: Exception) -> SpecError:
+    told = str(err).strip().partition("\n")[0].rstrip(".")
+    # What is no zip archive is read as an old pickle, and fails with the number of an opcode, with nothing, or with
+    # the advice to run its code.
+    is_told = isinstance(err, RuntimeError) and len(told.split()) > 1
+    why = f"{told}." if is_told else "It is cut short, or something else."
+    return SpecError(
+        f"{path} can't be read as a file of torch.save.",
+        why=why,
+        do="Name a .ckpt that Lightning wrote, or copy it anew.",
+    )

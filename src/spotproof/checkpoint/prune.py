@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from spotproof.checkpoint.choose import committed_steps, read_manifest, verify
+from spotproof.checkpoint.choose import committed_steps, no_checkpoint, read_manifest, verify
 from spotproof.checkpoint.journal import read_events, recorded_attempts
 from spotproof.checkpoint.manifest import Manifest, StoredFile, manifest_key
-from spotproof.errors import CheckpointConflict, CheckpointDamaged, CheckpointNotFound, SpecError
+from spotproof.errors import CheckpointConflict, CheckpointDamaged, SpecError
 from spotproof.events import AttemptEnded
 from spotproof.storage import Entry, Storage
 
@@ -49,7 +49,7 @@ def plan_prune(storage: Storage, *, keep: int) -> PrunePlan:
         raise SpecError(f"keep={keep} would remove everything.", do="Keep 1 or more; delete the folder to remove all.")
     steps = committed_steps(storage)
     if not steps:
-        raise CheckpointNotFound(f"There is no checkpoint in {storage.url}.", do="Check the place.")
+        raise no_checkpoint(storage)
     kept: dict[int, Manifest] = {}
     damaged: list[int] = []
     known: dict[StoredFile, CheckpointDamaged | None] = {}

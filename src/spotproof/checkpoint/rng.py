@@ -1,15 +1,14 @@
 """The process's random-number generators as one state: python, numpy, torch on the CPU and on every GPU."""
 
 import random
-import struct
 from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["RngState", "pack_rng", "unpack_rng"]
+from spotproof.checkpoint.packed_rng import MT_WORDS, NUMPY_TAIL, PYTHON_HEAD, TORCH_SIZE, split_rng
 
-_MT_WORDS = 624
+__all__ = ["RngState", "pack_rng", "unpack_rng"]
 
 
 class RngState:
@@ -42,11 +41,11 @@ def pack_rng() -> bytes:
     version, internal, next_gauss = random.getstate()
     return b"".join(
         (
-            struct.pack("<I", len(torch_state)),
+            TORCH_SIZE.pack(len(torch_state)),
             torch_state,
             np.asarray(words, dtype="<u4").tobytes(),
-            struct.pack("<iid", position, has_gauss, gauss),
-            struct.pack("<i?d", version, next_gauss is not None, next_gauss or 0.0),
+            NUMPY_TAIL.pack(position, has_gauss, gauss),
+            PYTHON_HEAD.pack(version, next_gauss is not None, next_gauss or 0.0),
             np.asarray(internal, dtype="<u4").tobytes(),
         )
     )
@@ -54,18 +53,14 @@ def pack_rng() -> bytes:
 
 def unpack_rng(data: bytes) -> None:
     """Set the CPU generators to what :func:`pack_rng` returned."""
-    (size,) = struct.unpack_from("<I", data)
-    at = 4
-    torch_state = torch.frombuffer(bytearray(data[at : at + size]), dtype=torch.uint8)
-    at += size
-    words = np.frombuffer(data, dtype="<u4", count=_MT_WORDS, offset=at).astype(np.uint32)
-    at += 4 * _MT_WORDS
-    position, has_gauss, gauss = struct.unpack_from("<iid", data, at)
-    at += struct.calcsize("<iid")
-    version, has_next, next_gauss = struct.unpack_from("<i?d", data, at)
-    at += struct.calcsize("<i?d")
-    internal = np.frombuffer(data, dtype="<u4", offset=at)
+    parts = split_rng(data)
+    if parts is None:
+        raise ValueError(f"{len(data)} bytes are no packed state of the generators.")
+    words = np.frombuffer(parts.numpy, dtype="<u4", count=MT_WORDS).astype(np.uint32)
+    position, has_gauss, gauss = NUMPY_TAIL.unpack_from(parts.numpy, 4 * MT_WORDS)
+    version, has_next, next_gauss = PYTHON_HEAD.unpack_from(parts.random)
+    internal = np.frombuffer(parts.random, dtype="<u4", offset=PYTHON_HEAD.size)
 
-    torch.set_rng_state(torch_state)
+    torch.set_rng_state(torch.frombuffer(bytearray(parts.torch), dtype=torch.uint8))
     np.random.set_state(("MT19937", words, position, has_gauss, gauss))
     random.setstate((version, tuple(int(word) for word in internal), next_gauss if has_next else None))

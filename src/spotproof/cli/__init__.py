@@ -30,6 +30,7 @@ def run(argv: Sequence[str]) -> int:
     from spotproof.cli.app import app
     from spotproof.errors import SpotError
 
+    _write_what_can_be_shown()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=_CurrentStderr())
     try:
         app(list(argv), prog_name="spotproof")
@@ -41,11 +42,20 @@ def run(argv: Sequence[str]) -> int:
         # The reader has had enough (`| head`). Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (SpotError, OSError) as error:
-        if os.environ.get("SPOTPROOF_DEBUG") == "1":
-            raise
+    except (SpotError, OSError, ModuleNotFoundError) as error:
         from spotproof.cli.console import show_error
+        from spotproof.cli.extras import missing_extra
 
-        show_error(error)
-        return error.exit_code if isinstance(error, SpotError) else 1
+        told = missing_extra(error) if isinstance(error, ModuleNotFoundError) else error
+        if told is None or os.environ.get("SPOTPROOF_DEBUG") == "1":
+            raise
+        show_error(told)
+        return told.exit_code if isinstance(told, SpotError) else 1
     return 0
+
+
+def _write_what_can_be_shown() -> None:
+    """Let a terminal that is not of UTF-8 show `?` for a bar or an accent, rather than end a command in its output."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

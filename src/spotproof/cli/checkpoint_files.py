@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spotproof.cli.places import open_place, parse_place, read_checkpoint
-from spotproof.errors import SpotError
+from spotproof.errors import SpecError, SpotError
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -37,6 +37,8 @@ def export(
 
     converter = _converter()
     place, step_in_place = parse_place(place)
+    if step is not None and step_in_place not in (None, step):
+        raise SpecError(f"--step {step} and {place}@{step_in_place} are two checkpoints.", do="Leave one of them out.")
     storage = open_place(place, is_aws)
     manifest = read_checkpoint(storage, step if step is not None else step_in_place)
     is_safe = converter.export_checkpoint(storage, manifest, target, force=is_forced)

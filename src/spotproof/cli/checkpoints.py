@@ -7,7 +7,7 @@ import typer
 
 from spotproof.cli import checkpoint_files
 from spotproof.cli.places import open_place, parse_place, read_checkpoint
-from spotproof.errors import CheckpointDamaged, CheckpointNotFound, NotIdentical, ResumeMismatch
+from spotproof.errors import CheckpointDamaged, NotIdentical, ResumeMismatch
 
 if TYPE_CHECKING:
     from spotproof.checkpoint.manifest import StoredFile
@@ -157,7 +157,7 @@ def _listed(steps: Sequence[int]) -> str:
 
 
 def _inspect(storage: "Storage", *, is_deep: bool) -> list[dict[str, Any]]:
-    from spotproof.checkpoint.choose import committed_steps, read_manifest, verify
+    from spotproof.checkpoint.choose import committed_steps, no_checkpoint, read_manifest, verify
     from spotproof.checkpoint.manifest import manifest_key
 
     found: list[dict[str, Any]] = []
@@ -180,9 +180,7 @@ def _inspect(storage: "Storage", *, is_deep: bool) -> list[dict[str, Any]]:
             item["problem"] = str(error)
         found.append({**item, "is_verified": item["problem"] is None if is_deep else None})
     if not found:
-        raise CheckpointNotFound(
-            f"There is no checkpoint in {storage.url}.", do="Check the place; the manifests are step-*.json."
-        )
+        raise no_checkpoint(storage)
     return found
 
 

@@ -122,7 +122,8 @@ def _tell(project: "Project", program: "Program", folder: Path, written: list[st
     steps = []
     if changes:
         is_diff = changes.startswith("---")
-        steps.append(f"Make {program.name} survive a reclaim" + (":" if is_diff else f". {changes}"))
+        told = changes.replace("\n", "\n     ")
+        steps.append(f"Make {program.name} survive a reclaim" + (":" if is_diff else f". {told}"))
     if not program.is_seeded and program.kind not in ("SpotCLI", "LightningCLI"):
         steps.append("Seed it, as lightning.seed_everything(42): without, no two runs are alike.")
     job = shlex.quote(str(folder / "job.yaml"))

@@ -32,7 +32,8 @@ def launch(
         typer.Option("--rehearse", help="First run it here, reclaimed twice; launch only what ends identical."),
     ] = False,
     reclaim: Annotated[
-        str | None, typer.Option(help="When --rehearse reclaims. Default: step:20,step:50.", metavar="SCHEDULE")
+        str | None,
+        typer.Option(help="When --rehearse reclaims. Default: twice, in the midst of the job.", metavar="SCHEDULE"),
     ] = None,
     rehearsal_overrides: Annotated[
         list[str] | None,
@@ -172,12 +173,13 @@ def _read_rehearsal(
 def _rehearse(spec: "JobSpec", reclaim: str | None, prices: Path | None, as_json: bool) -> None:
     """Raise unless the job, killed twice, ends with the model of an undisturbed run."""
     from spotproof.cli.console import print_line
-    from spotproof.cli.rehearse import DEFAULT_RECLAIM, run_rehearsal
+    from spotproof.cli.rehearse import run_rehearsal
+    from spotproof.rehearsal import AUTO_RECLAIM
 
     print_line("Rehearsing it first, here:", stderr=True)
     summary = run_rehearsal(
         spec,
-        reclaim or DEFAULT_RECLAIM,
+        reclaim or AUTO_RECLAIM,
         compare=True,
         hosts="auto",
         state_dir=None,

@@ -46,16 +46,14 @@ def read_checkpoint(storage: "Storage", step: int | None) -> "Manifest":
         CheckpointNotFound: There is none.
         CheckpointDamaged: The one asked for does not verify, or none does.
     """
-    from spotproof.checkpoint.choose import committed_steps, newest_verified, read_manifest, verify
+    from spotproof.checkpoint.choose import committed_steps, newest_verified, no_checkpoint, read_manifest, verify
     from spotproof.checkpoint.manifest import manifest_key
     from spotproof.cli.console import print_line
     from spotproof.errors import CheckpointDamaged
 
     steps = committed_steps(storage)
     if not steps:
-        raise CheckpointNotFound(
-            f"There is no checkpoint in {storage.url}.", do="Check the place; the manifests are step-*.json."
-        )
+        raise no_checkpoint(storage)
     if step is None:
         newest = newest_verified(
             storage,

@@ -22,7 +22,12 @@ _GIVEN = "Default: measured, else assumed."
 def plan(
     job: JobFile,
     work: Annotated[str, typer.Option(help="Undisturbed training time, as 20h, or steps, as 12000steps.")],
-    deadline: Annotated[str, typer.Option(help="From the submission, as 36h.")],
+    deadline: Annotated[
+        str | None,
+        typer.Option(
+            help="From the submission, as 36h, or a time as 2026-12-01T08:00Z. Default: job.yaml's.", show_default=False
+        ),
+    ] = None,
     traces: Annotated[
         list[str] | None,
         typer.Option("--trace", help="FILE[@price=0.97][@zone=…][@speed=…][@polarity=…]; may be repeated."),
@@ -86,7 +91,7 @@ def plan(
         raise SpecError("--fitted is given without a --trace.", why="There is no record to be like.", do="Add one.")
     question = Question(
         work_seconds=_work(work, costs.seconds_per_step.value if costs.seconds_per_step else None),
-        deadline_seconds=_positive_seconds(deadline, "--deadline"),
+        deadline_seconds=_deadline_seconds(deadline, spec),
         num_instances=spec.instance_count,
         costs=costs,
         offers=_offers(spec, traces or [], is_fitted, known, spot, uptime, downtime, seed),
@@ -219,6 +224,34 @@ def _work(text: str, seconds_per_step: float | None) -> float:
             do="Give --measured, or the time: --work 20h.",
         )
     return int(steps[1]) * seconds_per_step
+
+
+def _deadline_seconds(text: str | None, spec: "JobSpec") -> float:
+    """Return the seconds from a submission now until *text*, or what the job itself says, is past."""
+    from datetime import datetime, timezone
+
+    from spotproof.spec.deadline import parse_deadline
+
+    if text is None and spec.deadline is None:
+        raise SpecError(
+            "By when it must be done is not said.",
+            why="Neither --deadline is given, nor has job.yaml a deadline.",
+            do="Add one: --deadline 36h.",
+        )
+    try:
+        deadline = parse_deadline(text) if text is not None else spec.deadline
+    except SpecError as error:
+        raise SpecError(f"--deadline {text}: {error.what}", why=error.why, do=error.do) from error
+    assert deadline is not None
+    if deadline.after_seconds is not None:
+        return deadline.after_seconds
+    now = datetime.now(timezone.utc)
+    seconds = (deadline.instant(now) - now).total_seconds()
+    if seconds <= 0:
+        raise SpecError(
+            f"The deadline, {deadline.instant(now).isoformat()}, is past.", do="Name a later one: --deadline 36h."
+        )
+    return seconds
 
 
 def _seconds(text: str | None, option: str) -> float | None:

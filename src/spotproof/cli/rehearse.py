@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from spotproof.report import Summary
     from spotproof.spec import JobSpec
 
-__all__ = ["DEFAULT_RECLAIM", "demo", "rehearse", "run_rehearsal", "show_summary"]
+__all__ = ["demo", "rehearse", "run_rehearsal", "show_summary"]
 
-DEMO_JOB = Path("examples/cifar10/digits.yaml")
+DEMO_JOB = Path(__file__).parents[1] / "example" / "digits.yaml"
+"""It comes along: a link to examples/cifar10 in a checkout, a copy of it in a wheel."""
 DEMO_RECLAIM = "step:100,step:250"
 """Neither is at an epoch's end."""
 
-DEFAULT_RECLAIM = "step:20,step:50"
+_BLIND_RECLAIM = "step:20,step:50"
+"""Where no undisturbed run tells how long the job is."""
 _FOLDER_PREFIX = "spotproof-rehearsal-"
 """Followed by the process id of its owner."""
 
@@ -50,16 +52,9 @@ def demo(
     """Rehearse the example: train, be reclaimed twice, compare."""
     from spotproof.spec import read_job_spec
 
-    job = next(
-        (folder / DEMO_JOB for folder in (Path.cwd(), *Path.cwd().parents) if (folder / DEMO_JOB).is_file()), None
+    run_rehearsal(
+        read_job_spec(DEMO_JOB), reclaim, compare, hosts, state_dir, as_json, allow_unfired=False, prices=prices
     )
-    if job is None:
-        raise SpecError(
-            f"The example {DEMO_JOB} is not here.",
-            why=f"It is part of Spotproof's source, and {Path.cwd()} is not inside a checkout of it.",
-            do="Change into the checkout, or rehearse your own job: `spotproof rehearse job.yaml`.",
-        )
-    run_rehearsal(read_job_spec(job), reclaim, compare, hosts, state_dir, as_json, allow_unfired=False, prices=prices)
 
 
 def rehearse(
@@ -67,7 +62,10 @@ def rehearse(
     reclaim: Annotated[
         str | None,
         typer.Option(
-            help="Interruption schedule, for example at:30s@grace=120. Default: step:20,step:50, or of --chaos."
+            help="Interruption schedule, for example at:30s@grace=120. Default: auto, two reclaims in the midst of the "
+            "job, whose undisturbed run comes first; step:20,step:50 with --no-compare.",
+            metavar="SCHEDULE",
+            show_default=False,
         ),
     ] = None,
     chaos: Annotated[
@@ -100,6 +98,7 @@ def rehearse(
     for bit, with that of an undisturbed run. Exit 7 if they differ. --chaos does to it, besides, whatever can go wrong
     between a machine and S3.
     """
+    from spotproof.rehearsal import AUTO_RECLAIM
     from spotproof.spec import read_job_spec
 
     spec = read_job_spec(job, profile=profile, overrides=overrides or (), inputs=inputs or ())
@@ -108,7 +107,7 @@ def rehearse(
     if chaos and seed is None:
         seed = random.SystemRandom().randrange(10**6)
     if reclaim is None and not chaos:
-        reclaim = DEFAULT_RECLAIM
+        reclaim = AUTO_RECLAIM if compare else _BLIND_RECLAIM
     run_rehearsal(
         spec,
         reclaim,

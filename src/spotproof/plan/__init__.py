@@ -13,6 +13,7 @@ from spotproof.plan.course import Course
 from spotproof.plan.document import to_json
 from spotproof.plan.forecast import Forecast, Spread, forecast, forecast_bound
 from spotproof.plan.generate import Lengths, fit_spells, generate_trace
+from spotproof.plan.html import embed_figure, frame_page, in_both_lights, plotly_script
 from spotproof.plan.intervals import (
     compare_intervals,
     daly_seconds,
@@ -23,7 +24,7 @@ from spotproof.plan.intervals import (
 from spotproof.plan.job import PlannedJob, Pool
 from spotproof.plan.offers import parse_offers
 from spotproof.plan.omniscient import omniscient_bound
-from spotproof.plan.page import build_page, plotly_script
+from spotproof.plan.page import build_page
 from spotproof.plan.price_list import PriceList, parse_products, price_file
 from spotproof.plan.prices import Price, Prices, parse_prices
 from spotproof.plan.rules import POLICIES, Policy, Rules
@@ -59,13 +60,16 @@ __all__ = [
     "compare_intervals",
     "costs_of",
     "daly_seconds",
+    "embed_figure",
     "expected_makespan_seconds",
     "fit_spells",
     "fitted_offer",
     "forecast",
     "forecast_bound",
     "format_duration",
+    "frame_page",
     "generate_trace",
+    "in_both_lights",
     "make_plan",
     "omniscient_bound",
     "parse_offers",

@@ -187,9 +187,12 @@ def _intervals(question: Question, pools: Sequence[Pool]) -> Intervals:
 def _check_deadline(job: PlannedJob) -> None:
     if job.deadline_seconds < job.undisturbed_seconds:
         needed, given = job.undisturbed_seconds / _SECONDS_PER_HOUR, job.deadline_seconds / _SECONDS_PER_HOUR
+        is_possible = job.undisturbed_seconds <= LONGEST_SECONDS
         raise SpecError(
             f"The deadline, {given:.4g} h, comes before the work can be done.",
             why=f"Undisturbed and on demand the job takes {needed:.4g} h: {job.work_seconds / _SECONDS_PER_HOUR:.4g} h "
             "of work, start-up and saves.",
-            do=f"Give --deadline {math.ceil(needed * 60)}m or more, or less --work.",
+            do=f"Give --deadline {math.ceil(needed * 10) / 10:g}h or more, or less --work."
+            if is_possible
+            else "SageMaker's longest job, waiting included, is 28 days: cut the work into several jobs.",
         )

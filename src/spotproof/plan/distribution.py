@@ -12,17 +12,22 @@ __all__ = ["Distribution"]
 
 _WIDTH: Final = 1e-3
 _LEAST, _MOST = 1e-6, 1e12
+_MOST_COUNT: Final = 0.5 / _WIDTH
+"""Below it a bin holds one whole number at most."""
 _FIRST: Final = math.log(_LEAST)
 _BINS: Final = math.ceil((math.log(_MOST) - _FIRST) / _WIDTH)
 
 
 class Distribution:
-    """Values from 0 to infinity, told by quantiles that are right to a thousandth of their value."""
+    """Values from 0 to infinity, told by quantiles that are right to a thousandth of their value, and exact where that
+    is no more work: of one value many times, the least and the most, and of counts."""
 
     def __init__(self) -> None:
         self.count = 0
         self._zeros = self._infinite = 0
         self._sum = 0.0
+        self._least, self._most = math.inf, 0.0
+        self._is_whole = True
         self._bins = np.zeros(_BINS, dtype=np.int64)
 
     def add(self, values: Floats) -> None:
@@ -34,6 +39,9 @@ class Distribution:
         self._zeros += int(is_zero.sum())
         others = values[~is_infinite & ~is_zero]
         self._sum += float(others.sum())
+        self._least = min(self._least, float(others.min(initial=math.inf)))
+        self._most = max(self._most, float(others.max(initial=0.0)))
+        self._is_whole = self._is_whole and bool((others == np.floor(others)).all())
         places = ((np.log(others) - _FIRST) / _WIDTH).astype(np.intp)
         self._bins += np.bincount(np.minimum(places, _BINS - 1), minlength=_BINS)
 
@@ -57,5 +65,7 @@ class Distribution:
             elif rank > upto[-1]:
                 found.append(math.inf)
             else:
-                found.append(math.exp(_FIRST + (int(upto.searchsorted(rank)) + 0.5) * _WIDTH))
+                value = math.exp(_FIRST + (int(upto.searchsorted(rank)) + 0.5) * _WIDTH)
+                value = min(max(value, self._least), self._most)
+                found.append(float(round(value)) if self._is_whole and value < _MOST_COUNT else value)
         return found

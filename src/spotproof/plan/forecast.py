@@ -26,7 +26,7 @@ _TOLERANCE_SECONDS: Final = 1e-3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spread:
-    """A distribution in four numbers; quantiles are right to a thousandth."""
+    """A distribution in four numbers; quantiles are right to a thousandth, and of counts exact."""
 
     mean: float
     p50: float

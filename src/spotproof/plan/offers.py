@@ -5,7 +5,6 @@ A trace that comes with Spotproof is named ``recorded:aws-p3``.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import PurePath
 from typing import Final
 
@@ -62,7 +61,7 @@ def parse_offers(
 
 def _words(text: str) -> Words:
     # The grammar's commas part items; a file's name may have one.
-    words = replace(_GRAMMAR.parse_item(f"trace:{text}"), text=text)  # in messages as it was given
+    words = _GRAMMAR.parse_item(f"trace:{text}", shown=text)
     if not words.value:
         raise words.bad("it names no file.", "Write --trace FILE.")
     return words

@@ -2,17 +2,17 @@
 
 import html
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from spotproof.errors import SpecError
 from spotproof.plan.advise import Plan
 from spotproof.plan.curves import deadline_curves
+from spotproof.plan.html import embed_figure, frame_page, in_both_lights, plotly_script
 from spotproof.plan.table import format_duration
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-__all__ = ["build_page", "plotly_script"]
+__all__ = ["build_page"]
 
 _COLOURS: Final = {
     "spot": "#e8833a",
@@ -23,28 +23,6 @@ _COLOURS: Final = {
 }
 _STRIP_CHANGES: Final = 2000
 """More of them can't be told apart on a screen."""
-_STYLE: Final = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; margin: 1rem 0; } td, th { padding: .25rem .9rem; text-align: right; }
-td:first-child, th:first-child { text-align: left; } tr.best { font-weight: 600; background: #eef5ee; }
-th { border-bottom: 1px solid #999; } .assumed { color: #a15c00; } .advice { border-left: 4px solid #54a24b;
-padding-left: 1rem; } code { background: #f3f3f3; padding: .1rem .3rem; }
-"""
-
-
-def plotly_script() -> str:
-    """Return plotly's JavaScript, for pages that need nothing from the network.
-
-    Raises:
-        SpecError: plotly is not installed.
-    """
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise SpecError(
-            "The page can't be drawn: plotly is not installed.", do="Run pip install 'spotproof[html]'."
-        ) from error
-    return str(get_plotlyjs())
 
 
 def build_page(plan: Plan, *, name: str) -> str:
@@ -64,19 +42,10 @@ def build_page(plan: Plan, *, name: str) -> str:
         f"{format_duration(plan.question.deadline_seconds)}</h1>",
         _advice(plan),
         _policy_table(plan),
-        *(_embedded(figure) for figure in (_cost_figure(plan), _strip_figure(plan), _interval_figure(plan))),
+        *(embed_figure(figure) for figure in (_cost_figure(plan), _strip_figure(plan), _interval_figure(plan))),
         _costs_table(plan),
     ]
-    body = "\n".join(parts)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{_STYLE}</style><script>{script}</script></head><body>\n{body}\n</body></html>\n"
-    )
-
-
-def _embedded(figure: "Figure") -> str:
-    text: str = figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False})
-    return text
+    return frame_page(name, "\n".join(parts), script=script)
 
 
 def _advice(plan: Plan) -> str:
@@ -119,7 +88,7 @@ def _policy_table(plan: Plan) -> str:
         rows.append(f"<tr{best}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
     head = "".join(f"<th>{cell}</th>" for cell in heads)
     note = f"Simulated: {plan.question.num_jobs} start times, seed {plan.question.seed}."
-    return f"<table><tr>{head}</tr>{''.join(rows)}</table><p>{note}</p>"
+    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div><p>{note}</p>'
 
 
 def _costs_table(plan: Plan) -> str:
@@ -155,7 +124,7 @@ def _cost_figure(plan: Plan) -> "Figure":
         )
     figure.add_vline(x=plan.question.deadline_seconds / 3600, line={"dash": "dash", "color": "#999"})
     unit = "mean cost, USD" if plan.has_prices else "mean hours on demand"
-    return _laid_out(figure, "Cost against deadline", "deadline, hours", unit)
+    return in_both_lights(figure, "Cost against deadline", "deadline, hours", unit, height=460)
 
 
 def _strip_figure(plan: Plan) -> "Figure":
@@ -180,7 +149,8 @@ def _strip_figure(plan: Plan) -> "Figure":
             showlegend=False,
         )
     figure.update_layout(barmode="overlay")
-    return _laid_out(figure, "When capacity is there", "hours in the trace", "", height=160 + 40 * len(plan.pools))
+    figure.update_xaxes(rangemode="tozero")  # a trace that begins without capacity
+    return in_both_lights(figure, "When capacity is there", "hours in the trace", "", height=160 + 40 * len(plan.pools))
 
 
 def _interval_figure(plan: Plan) -> "Figure":
@@ -208,11 +178,4 @@ def _interval_figure(plan: Plan) -> "Figure":
         marker={"size": 12, "color": "#54a24b"},
     )
     figure.update_xaxes(type="log")
-    return _laid_out(figure, "How often to save", "seconds between saves", "machine time lost, %")
-
-
-def _laid_out(figure: "Figure", title: str, x: str, y: str, *, height: int = 420) -> Any:
-    figure.update_layout(
-        title=title, xaxis_title=x, yaxis_title=y, height=height, template="plotly_white", margin={"t": 50, "b": 50}
-    )
-    return figure
+    return in_both_lights(figure, "How often to save", "seconds between saves", "machine time lost, %", height=460)

@@ -9,10 +9,18 @@ from spotproof.project.programs import Program
 
 __all__ = ["suggest_changes"]
 
-_RAW = (
-    "Give its loader a position (resumable_loader), register what has state with a SpotLoop, and call step_done after "
-    "each step, as examples/raw_pytorch/train.py does."
-)
+_RAW = """\
+Give its loader a position, register what has state, and say when a step is done:
+from spotproof.checkpoint import resumable_loader
+from spotproof.loop import SpotLoop
+
+loader = resumable_loader(loader)  # the same batches; it knows its place
+with SpotLoop() as spot:
+    spot.register("model", model)  # optimizer, scheduler, loader, too: whatever has a state_dict
+    step = spot.begin()  # last before the loop: restores, and returns the steps that are done
+    ...
+        spot.step_done(step)  # after each step: saves if it is time\
+"""
 _HUGGING_FACE = "Put SpotTrainer (from spotproof.huggingface) in the place of transformers' Trainer."
 _BY_HAND = "Add SpotCheckpoint() to the Trainer's callbacks, and ckpt_path=spot.latest() to fit."
 

@@ -142,21 +142,20 @@ def rehearsal_option(program: Program) -> str:
 
 def _profiles(program: Program) -> str:
     if program.kind in ("SpotCLI", "LightningCLI"):
-        save = "" if program.kind == "SpotCLI" else "# "
-        return f"""
+        return """
 # --profile NAME replaces some fields; `launch --rehearse` rehearses with this one.
 profiles:
   rehearsal:
     hyperparameters:
-      # Enough steps for two reclaims, at steps 20 and 50, and little more; saves come before them.
+      # Enough steps for two reclaims in their midst, and little more; saves (of SpotCLI) come before them.
       trainer.max_epochs: 2
       trainer.limit_train_batches: 40
       trainer.limit_val_batches: 5
-      {save}spot.every_n_steps: 5
+      spot.every_n_steps: 5
 """
     return """
-# --profile NAME replaces some fields; `launch --rehearse` rehearses with the one of this name. It should take some
-# hundred steps: the reclaims come at steps 20 and 50.
+# --profile NAME replaces some fields; `launch --rehearse` rehearses with the one of this name. It should train for ten
+# seconds or more: SpotCheckpoint saves once a second at most, and reclaims come at half and four fifths of the steps.
 # profiles:
 #   rehearsal:
 #     hyperparameters: {epochs: 1}

@@ -18,10 +18,12 @@ from spotproof.rehearsal.progress import (
     StatusChanged,
     Stepped,
 )
+from spotproof.rehearsal.reclaims import AUTO_RECLAIM
 from spotproof.rehearsal.run import check_rehearsable, rehearse
 from spotproof.rehearsal.watch import WatchedJob, watch_job
 
 __all__ = [
+    "AUTO_RECLAIM",
     "ChaosPlanned",
     "Compared",
     "InputsUploaded",

@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
@@ -17,6 +18,7 @@ from spotproof.rehearsal.chaos import Chaos, plan_chaos
 from spotproof.rehearsal.compare import compare_jobs
 from spotproof.rehearsal.environment import only_aws_settings
 from spotproof.rehearsal.progress import ChaosPlanned, Compared, InputsUploaded, JobSubmitted, OnProgress, PlatformReady
+from spotproof.rehearsal.reclaims import AUTO_RECLAIM, plan_reclaims
 from spotproof.rehearsal.trouble import Trouble
 from spotproof.rehearsal.watch import WatchedJob, check_completed, watch_job
 from spotproof.report import PriceTag, Summary, read_events, summarize
@@ -49,7 +51,8 @@ def rehearse(
 
     Args:
         spec: A spot job with ``source_dir`` and ``entrypoint``; inputs are local.
-        reclaim: An interruption schedule; None for none.
+        reclaim: An interruption schedule; ``auto`` for two reclaims in the midst of the job, whose undisturbed run
+            comes first then; None for none.
         state_dir: An empty or missing folder for everything the platform keeps.
         compare: Whether the same job is also run on demand, undisturbed, and the models compared.
         hosts: How the local platform isolates hosts.
@@ -64,11 +67,12 @@ def rehearse(
         LaunchError: A job did not end Completed.
         EngineError: The local platform could not start.
     """
-    given = Trouble(reclaim=reclaim, sync_faults=sync_faults, s3_faults=s3_faults)
+    is_auto = reclaim == AUTO_RECLAIM
+    given = Trouble(reclaim=None if is_auto else reclaim, sync_faults=sync_faults, s3_faults=s3_faults)
     image = check_rehearsable(spec)
-    if chaos_seed is not None and not compare:
+    if not compare and (chaos_seed is not None or is_auto):
         raise SpecError(
-            "Chaos without a comparison shows nothing.",
+            f"{'Chaos' if chaos_seed is not None else '--reclaim auto'} without a comparison shows nothing.",
             why="The undisturbed run tells how long the job is, and what it must end with.",
             do="Leave out --no-compare.",
         )
@@ -84,12 +88,15 @@ def rehearse(
         twin_name = unique_job_name(spec.name[:31] + _UNDISTURBED, now)
         undisturbed: WatchedJob | None = None
         trouble = given
-        if chaos_seed is not None:
+        if chaos_seed is not None or is_auto:
             undisturbed = _run_job(service, twin, twin_name, "none", on_progress)
+        if undisturbed is not None and chaos_seed is None:
+            trouble = replace(given, reclaim=_reclaims_for(undisturbed, _checkpoints_of(twin)))
+        elif undisturbed is not None and chaos_seed is not None:
             trouble = given.completed(_plan_for(undisturbed, _checkpoints_of(twin), chaos_seed))
             on_progress(ChaosPlanned(seed=chaos_seed, sync_faults=trouble.sync_text, s3_faults=trouble.s3_text))
         with trouble.let_in(platform, job_name):
-            total = max((event.step for event in undisturbed.progress), default=None) if undisturbed else None
+            total = _num_steps(undisturbed, _checkpoints_of(twin)) if undisturbed else None
             disturbed = _run_job(service, spec, job_name, trouble.reclaim_text, on_progress, total)
         checkpoints = _checkpoints_of(spec)
         events: list[Event] = [*read_events(checkpoints), *disturbed.progress]
@@ -98,7 +105,7 @@ def rehearse(
         if not compare:
             return summarize(disturbed.description, events, reclaims_planned=num_planned, faults=faults, price=price)
         if undisturbed is None:
-            total = max((event.step for event in disturbed.progress), default=None)
+            total = _num_steps(disturbed, checkpoints)
             undisturbed = _run_job(service, twin, twin_name, "none", on_progress, total)
         verdict = compare_jobs(
             service,
@@ -119,14 +126,32 @@ def rehearse(
         )
 
 
+def _reclaims_for(job: WatchedJob, checkpoints: Storage) -> str:
+    saved = [event.step for event in _saves(checkpoints)]
+    return plan_reclaims(
+        num_steps=_num_steps(job, checkpoints),
+        num_seconds=float(job.description["TrainingTimeInSeconds"]),
+        first_saved_step=min(filter(None, saved), default=None),
+    )
+
+
 def _plan_for(job: WatchedJob, checkpoints: Storage, seed: int) -> Chaos:
-    sizes = [event.total_bytes for event in read_events(checkpoints) if isinstance(event, CheckpointCommitted)]
     return plan_chaos(
         seed,
-        num_steps=max((event.step for event in job.progress), default=None),
+        num_steps=_num_steps(job, checkpoints),
         num_seconds=float(job.description["TrainingTimeInSeconds"]),
-        num_bytes=max(sizes, default=None),
+        num_bytes=max((event.total_bytes for event in _saves(checkpoints)), default=None),
     )
+
+
+def _saves(checkpoints: Storage) -> list[CheckpointCommitted]:
+    return [event for event in read_events(checkpoints) if isinstance(event, CheckpointCommitted)]
+
+
+def _num_steps(job: WatchedJob, checkpoints: Storage) -> int | None:
+    """Return how many steps *job* has done; None if it tells none. A very short one may tell them by its last save."""
+    told = [*(event.step for event in job.progress), *filter(None, (event.step for event in _saves(checkpoints)))]
+    return max(told, default=None)
 
 
 def check_rehearsable(spec: JobSpec, *, give_data: str = "--input {channel}=FOLDER") -> Image:

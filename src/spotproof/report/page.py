@@ -2,9 +2,9 @@
 
 import html
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from spotproof.plan import plotly_script
+from spotproof.plan import embed_figure, frame_page, in_both_lights, plotly_script
 from spotproof.report.chain import Chain
 from spotproof.report.figures import Row, attempt_rows, chain_rows, job_rows
 from spotproof.report.loss import Curve
@@ -14,13 +14,6 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 __all__ = ["build_page"]
-
-_STYLE: Final = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; margin: 1rem 0; } td, th { padding: .25rem .9rem; text-align: right; }
-td:first-child, th:first-child, td.how { text-align: left; } th { border-bottom: 1px solid #999; }
-td.how, p.note { color: #666; } p.warn { color: #a15c00; } h2 { margin-top: 2rem; overflow-wrap: anywhere; }
-"""
 
 
 def build_page(chain: Chain, curve: Curve | None, *, no_curve: str = "") -> str:
@@ -36,13 +29,10 @@ def build_page(chain: Chain, curve: Curve | None, *, no_curve: str = "") -> str:
     """
     library = plotly_script()
     names = [job.job_name for job in chain.jobs]
-    title = html.escape(names[0] if len(names) == 1 else f"{len(names)} jobs, {names[0]} and on")
-    parts = [f"<h1>{title}</h1>"]
-    script = ""
+    title = names[0] if len(names) == 1 else f"{len(names)} jobs, {names[0]} and on"
+    parts = [f"<h1>{html.escape(title)}</h1>"]
     if curve is not None:
-        script = f"<script>{library}</script>"
-        text: str = _figure(curve).to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False})
-        parts.append(f'{text}<p class="note">{html.escape(curve.source)}</p>')
+        parts.append(f'{embed_figure(_figure(curve))}<p class="note">{html.escape(curve.source)}</p>')
     elif no_curve:
         parts.append(f'<p class="warn">{html.escape(no_curve)}</p>')
     if len(chain.jobs) > 1:
@@ -56,11 +46,7 @@ def build_page(chain: Chain, curve: Curve | None, *, no_curve: str = "") -> str:
         heads, lines = attempt_rows(job)
         if lines:
             parts.append(_table(heads, lines))
-    body = "\n".join(parts)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{_STYLE}</style>{script}</head><body>\n{body}\n</body></html>\n"
-    )
+    return frame_page(title, "\n".join(parts), script=library if curve is not None else "")
 
 
 def _rows(rows: Sequence[Row]) -> str:
@@ -68,13 +54,13 @@ def _rows(rows: Sequence[Row]) -> str:
     for row in rows:
         name, value, how = (html.escape(text) for text in (row.name, row.value, row.how))
         lines.append(f'<tr><td>{name}</td><td>{value}</td><td class="how">{how}</td></tr>')
-    return f"<table>{''.join(lines)}</table>"
+    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
 
 def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in heads)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
-    return f"<table><tr>{head}</tr>{body}</table>"
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
 def _figure(curve: Curve) -> "Figure":
@@ -100,12 +86,5 @@ def _figure(curve: Curve) -> "Figure":
     for mark in curve.marks:
         if mark.kind == "reclaimed":
             figure.add_vline(x=mark.step, line={"dash": "dot", "color": "#999", "width": 1})
-    figure.update_layout(
-        title=f"{html.escape(curve.metric)} against step; dotted: reclaimed",
-        xaxis_title="step",
-        yaxis_title=html.escape(curve.metric),
-        height=480,
-        template="plotly_white",
-        margin={"t": 50, "b": 50},
-    )
-    return figure
+    metric = html.escape(curve.metric)
+    return in_both_lights(figure, f"{metric} against step; dotted: reclaimed", "step", metric, height=520)

@@ -120,7 +120,8 @@ def _notes(summary: Summary) -> list["Text"]:
         notes += [Text(f"! attempt {attempt.number}: {text}", style="yellow") for text in texts]
     if summary.num_interruptions and not summary.num_resumes and summary.verdict is not None:
         text = (
-            "! No attempt went on from a checkpoint, so an identical end shows little: reclaim later, or save earlier."
+            "! No attempt went on from a checkpoint, so an identical end shows little: the program does not save and "
+            "load, or not early enough. Reclaim later, or save earlier: SpotCheckpoint(every_n_steps=…)."
         )
         notes.append(Text(text, style="yellow"))
     if price_note(summary.cost):
@@ -172,6 +173,8 @@ def _verdict(summary: Summary) -> "Table":
     table.add_column(overflow="fold")
     table.add_row(Text(head, style=style), Text(text))
     table.add_row("", Text(f"compared: {verdict.compared}", style="dim"))
+    if verdict.note:
+        table.add_row("", Text(verdict.note, style="yellow"))
     return table
 
 

@@ -92,6 +92,8 @@ class Verdict:
     where: str | None = None
     """The first difference."""
     detail: str | None = None
+    note: str = ""
+    """What is not part of the verdict and should be known, for people."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

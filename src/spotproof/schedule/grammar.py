@@ -119,4 +119,4 @@ def read_trace(words: Words, read: Callable[[str], str] | None = None) -> Trace:
     try:
         return parse_trace(text, polarity=words.options.get("polarity"), unit=words.options.get("unit"))
     except TraceError as error:
-        raise words.bad(f"of {path!r}: {error.why}", error.do) from error
+        raise words.bad(error.why, error.do) from error

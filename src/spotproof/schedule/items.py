@@ -75,7 +75,7 @@ class Words:
         if text is None:
             return default
         if not re.fullmatch(r"\d{1,12}(\.\d{1,9})?", text, re.ASCII):
-            raise self.bad(f"{key} {text!r} is not a number.", f"Write @{key}={example}.")
+            raise self.bad(f"{key} {text!r} is not a number from 0 up.", f"Write @{key}={example}.")
         return float(text)
 
     def seconds(self, key: str, *, example: str) -> float | None:
@@ -117,8 +117,8 @@ class Grammar:
             return []
         return [self.parse_item(part.strip()) for part in text.split(",")]
 
-    def parse_item(self, text: str) -> Words:
-        """Return the one item in *text*; commas belong to its value.
+    def parse_item(self, text: str, *, shown: str | None = None) -> Words:
+        """Return the one item in *text*; commas belong to its value. Errors quote *shown*, if the user wrote that.
 
         Raises:
             SpecError: As :meth:`parse`.
@@ -126,13 +126,14 @@ class Grammar:
         is_path = text.partition(":")[0] in self.path_values
         head, *options = re.split(r"@(?=[a-z]+=)" if is_path else "@", text)
         kind, colon, value = head.partition(":")
+        shown = text if shown is None else shown
         if not text:
-            raise self.bad(text, "it is empty.", f"Write one of {self.examples}.")
+            raise self.bad(shown, "it is empty.", f"Write one of {self.examples}.")
         if kind == "none":
-            raise self.bad(text, "`none` stands alone.", "Use `none` by itself, or leave it out.")
+            raise self.bad(shown, "`none` stands alone.", "Use `none` by itself, or leave it out.")
         if kind not in self.options or not (colon or kind in self.no_value):
             kinds = ", ".join(self.options)
-            raise self.bad(text, f"it is not KIND:VALUE with KIND one of {kinds}.", f"Write one of {self.examples}.")
+            raise self.bad(shown, f"it is not KIND:VALUE with KIND one of {kinds}.", f"Write one of {self.examples}.")
         given: dict[str, str] = {}
         for option in options:
             key, _, option_value = option.partition("=")
@@ -140,11 +141,11 @@ class Grammar:
             if key not in known:
                 theirs = ", ".join(f"@{name}" for name in known)
                 raise self.bad(
-                    text,
+                    shown,
                     f"{kind} has no option {key!r}.",
                     f"Its options: {theirs}." if theirs else "It has none: leave it out.",
                 )
             if key in given:
-                raise self.bad(text, "an option is given twice.", "Give each option once.")
+                raise self.bad(shown, "an option is given twice.", "Give each option once.")
             given[key] = option_value
-        return Words(grammar=self, text=text, kind=kind, value=value, options=given)
+        return Words(grammar=self, text=shown, kind=kind, value=value, options=given)

@@ -1,7 +1,8 @@
 """Recorded traces as researchers publish them, read into one form. Pure: text in, a :class:`Trace` out.
 
     {"metadata": {"gap_seconds": 300}, "data": [1, 0, …]}   instances available at each tick (spot-traces of SkyPilot)
-    0,4 / 21529,12 / …                                      seconds and fleet size at each change (Bamboo)
+    0,4 / 21529,12 / …                                      seconds and fleet size at each change (Bamboo); with a
+                                                            heading, `seconds,count` or `hours,count`, in its unit
     0,add,node1 / 60000,remove,node3 / …                    milliseconds and what came or went (Parcae's fleet log)
     [0, "add", {"nodes": […], "duration": 60000}] / …       the same by the minute (Parcae's segments)
 
@@ -22,6 +23,8 @@ __all__ = ["POLARITIES", "UNITS", "TraceError", "parse_trace"]
 
 POLARITIES: Final = ("available", "unavailable")
 UNITS: Final[Mapping[str, float]] = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_HEADINGS: Final = {"milliseconds": "ms", "seconds": "s", "minutes": "m", "hours": "h"}
+"""Of a column of times. Another heading leaves the unit open, and is refused as what is no time."""
 
 _FORM: Final = (
     'A trace is {"metadata": {"gap_seconds": 300}, "data": [1, 1, 0, …]}: instances available at each tick; or lines '
@@ -34,7 +37,7 @@ _PARCAE_TICK_MS: Final = 60_000
 
 
 class TraceError(ValueError):
-    """What is wrong with a file, and what to do."""
+    """What is wrong with a file, and what to do. Who raises it on names the file."""
 
     def __init__(self, why: str, do: str = _FORM) -> None:
         super().__init__(why)
@@ -62,7 +65,11 @@ def parse_trace(text: str, *, polarity: str | None = None, unit: str | None = No
         _refuse(polarity, "polarity", "it says which nodes came and went")
         return _parse_segments(lines)
     rows = [_Row(number, tuple(cell.strip() for cell in line.split(","))) for number, line in lines]
-    if not rows or len(rows[0].cells) not in (2, 3):
+    if rows and rows[0].cells[0].lower() in _HEADINGS:
+        unit = _unit_of(rows.pop(0), unit)
+    if not rows:
+        raise TraceError("it is empty.")
+    if len(rows[0].cells) not in (2, 3):
         raise TraceError("it has none of the forms that are known.")
     other = next((row for row in rows if len(row.cells) != len(rows[0].cells)), None)
     if other is not None:
@@ -74,6 +81,18 @@ def parse_trace(text: str, *, polarity: str | None = None, unit: str | None = No
     if polarity == "unavailable":
         raise TraceError("it holds the sizes of a fleet, which can't be turned round.", "Leave @polarity out.")
     return _parse_sizes(rows, unit)
+
+
+def _unit_of(heading: "_Row", given: str | None) -> str | None:
+    """Return the unit that a file's first line says; None for that of a fleet log, which is always the same."""
+    unit = _HEADINGS[heading.cells[0].lower()]
+    if given not in (None, unit):
+        raise heading.bad(f"its times are {heading.cells[0].lower()}, not @unit={given}.", "Leave @unit out.")
+    if len(heading.cells) == 3:
+        if unit != "ms":
+            raise heading.bad("lines of time,add|remove,node have milliseconds.")
+        return None
+    return unit
 
 
 def _refuse(given: str | None, option: str, why: str) -> None:
@@ -118,8 +137,8 @@ class _Row:
     line: int
     cells: tuple[str, ...]
 
-    def bad(self, why: str) -> TraceError:
-        return TraceError(f"line {self.line}: {why}")
+    def bad(self, why: str, do: str = _FORM) -> TraceError:
+        return TraceError(f"line {self.line}: {why}", do)
 
 
 def _parse_sizes(rows: list[_Row], unit: str | None) -> Trace:

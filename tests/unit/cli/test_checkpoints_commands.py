@@ -225,8 +225,8 @@ def test_import_runs_no_code(capsys: pytest.CaptureFixture[str], tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"no file of torch", "can't be read as a file of torch.save"),
-        (b"", "can't be read as a file of torch.save"),
+        (b"no file of torch", "can't be read as a file of torch.save. It is cut short, or something else. →"),
+        (b"", "can't be read as a file of torch.save. It is cut short, or something else. →"),
         ({"state_dict": {}}, "Only weights were saved"),
         ({"model": 1}, "written by something else"),
         ([1], "holds a list"),
@@ -362,3 +362,38 @@ def answer_after_clearing(capsys: pytest.CaptureFixture[str], *argv: str) -> tup
     """As :func:`answer`, when something was printed before."""
     capsys.readouterr()
     return answer(capsys, *argv)
+
+
+@pytest.mark.parametrize("words", [["list"], ["verify"], ["prune", "--keep", "1"], ["export", "out.ckpt"], ["diff"]])
+def test_what_is_no_place_of_checkpoints_is_named(
+    words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that is not there, Lightning's own file, and a folder of something else are three mistakes."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "last.ckpt").write_bytes(b"x")
+    (tmp_path / "logs").mkdir()
+    command, *more = words
+    for place, told in (
+        ("nowhere", "There is no folder"),
+        ("last.ckpt", "is a file. Spotproof's checkpoints are a folder"),
+        ("logs", "None of its files is a manifest"),
+    ):
+        places = [place, place] if command == "diff" else [place]
+        assert run(["checkpoints", command, *places, *more]) == 4
+        assert told in " ".join(capsys.readouterr().err.split())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.ckpt", "logs"]
+
+
+def test_export_and_import_name_what_is_in_the_way(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A folder that is not there or stands for a file, and two steps at once, are refused in words, exit 2."""
+    checkpoint(tmp_path / "run", 5, b"weights")
+    run_, export = str(tmp_path / "run"), ["checkpoints", "export"]
+    for words, told in (
+        ([*export, run_, str(tmp_path / "no" / "out.ckpt")], "There is no folder"),
+        ([*export, run_, str(tmp_path)], "It is a folder."),
+        ([*export, f"{run_}@5", "out.ckpt", "--step", "7"], "are two checkpoints"),
+        (["checkpoints", "import", run_, str(tmp_path / "new")], "is a folder"),
+    ):
+        assert run(words) == 2
+        assert told in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "new").exists()

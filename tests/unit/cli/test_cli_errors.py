@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -81,14 +83,35 @@ def test_no_server_is_said_clearly(command: list[str], capsys: pytest.CaptureFix
     assert "spotproof serve" in err
 
 
-def test_demo_outside_a_checkout(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The demo says where its example would be."""
-    monkeypatch.chdir(tmp_path)
+def test_the_demo_comes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example is found from anywhere, and is a job that can be rehearsed."""
+    from spotproof.cli.rehearse import DEMO_JOB
+    from spotproof.rehearsal import check_rehearsable
+    from spotproof.spec import read_job_spec
 
-    assert run(["demo"]) == 2
-    assert "examples/cifar10/digits.yaml" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    image = check_rehearsable(read_job_spec(DEMO_JOB))
+
+    assert image.command == ["python", "-m", "spotproof.container", "train.py"]
+
+
+@pytest.mark.slow
+def test_a_wheel_has_all_that_is_no_code(tmp_path: Path) -> None:
+    """The demo's example, the recorded traces with their licences, and the mark that we are typed."""
+    checkout, source = Path(__file__).parents[3], tmp_path / "source"
+    for name in ("src", "examples"):
+        shutil.copytree(checkout / name, source / name, symlinks=True)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(checkout / name, source)
+    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet"]
+    subprocess.run([*pip, "--wheel-dir", str(tmp_path), str(source)], check=True)
+    names = set(ZipFile(next(tmp_path.glob("*.whl"))).namelist())
+
+    package = checkout / "src/spotproof"
+    traces = (package / "schedule/traces").rglob("*")
+    wanted = [package / "py.typed", *(package / "example").iterdir(), *traces]
+    assert len(wanted) > 12
+    assert {str(path.relative_to(package.parent)) for path in wanted if path.is_file()} <= names
 
 
 def test_reclaim_of_something_else(capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,6 +175,49 @@ def test_own_endpoint_beats_the_local_server(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", "http://127.0.0.1:3")
 
     assert use_local_server(tmp_path) is False
+
+
+def test_missing_extra_is_named(tmp_path: Path) -> None:
+    """Without the extra that a command needs it says which, with exit 1 and no traceback."""
+    code = "import sys; sys.modules['werkzeug'] = None; from spotproof.cli import run; sys.exit(run(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "serve", "--state-dir", str(tmp_path / "s")]
+    result = subprocess.run(command, capture_output=True, text=True)
+
+    assert result.returncode == 1
+    assert "needs werkzeug, which is not installed" in result.stderr
+    assert "pip install 'spotproof[local]'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_module_that_no_extra_brings_is_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that is missing by our own mistake is not blamed on the user's installation."""
+    monkeypatch.setitem(sys.modules, "spotproof.schedule", None)
+    with pytest.raises(ModuleNotFoundError):
+        run(["traces"])
+
+
+def test_every_optional_module_has_its_extra() -> None:
+    """The names in the messages are extras of pyproject.toml, and what they bring is in them."""
+    from importlib.metadata import metadata
+
+    from spotproof.cli.extras import _EXTRA_OF
+
+    required = metadata("spotproof").get_all("Requires-Dist") or []
+    for module, extra in _EXTRA_OF.items():
+        assert any(text.startswith(module) and f'extra == "{extra}"' in text.replace("'", '"') for text in required)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_output_fits_any_encoding(encoding: str) -> None:
+    """Bars and arrows that a terminal can't show are question marks there, and end no command."""
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "spotproof", "traces"]
+    shown = subprocess.run(command, capture_output=True, env=environment, check=True).stdout.decode(encoding)
+    assert ("█" if encoding == "utf-8" else "?") in shown
+
+    refused = subprocess.run([*command, "no.json"], capture_output=True, env=environment)
+    assert refused.returncode == 2
+    assert b"Give a path to a trace file" in refused.stderr
 
 
 def test_error_text_is_not_markup(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,13 @@ def test_measured_costs_count(capsys: pytest.CaptureFixture[str]) -> None:
         (("--work", "-3h", "--deadline", "10h"), "--work -3h is no duration above 0"),
         (("--work", "3h", "--deadline", "0h"), "--deadline 0h"),
         (("--work", "3h", "--deadline", "40d"), "28 days"),
+        (("--work", "3h", "--deadline", "2020-01-01T00:00Z"), "is past"),
+        (("--work", "3h", "--deadline", "2040-01-01T00:00"), "no time zone"),
+        (("--work", "3h"), "nor has job.yaml a deadline"),
+        (("--work", "2000h", "--deadline", "10h"), "cut the work into several jobs"),
+        (("--work", "20h", "--deadline", "10h"), "Give --deadline 20.3h or more"),
+        (("--work", "3h", "--deadline", "9h", "--trace", "trace.json@foo=1"), "Trace 'trace.json@foo=1'"),
+        (("--work", "3h", "--deadline", "9h", "--trace", "job.yaml"), "'job.yaml' can't be used: it has none"),
         (("--work", "100steps", "--deadline", "4h"), "how long a step takes is not known"),
         (("--work", "3h", "--deadline", "9h", "--stall", "2"), "--stall 2"),
         (("--work", "3h", "--deadline", "9h", "--trace", "none.json"), "none.json"),
@@ -175,6 +183,17 @@ def test_bad_questions(capsys: pytest.CaptureFixture[str], words: tuple[str, ...
     assert "Traceback" not in said.err
 
 
+def test_the_deadline_is_that_of_job_yaml_unless_given(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Said once, in job.yaml, it need not be said again; an option beats it, and a time of day is reckoned from now."""
+    (tmp_path / "job.yaml").write_text(JOB + "deadline: 30h\n")
+    assert ask(capsys, "--work", "20h")["deadline_seconds"] == 30 * 3600
+    assert ask(capsys, "--work", "20h", "--deadline", "36h")["deadline_seconds"] == 36 * 3600
+
+    at = datetime.now(timezone(timedelta(hours=-7))) + timedelta(hours=26)
+    found = ask(capsys, "--work", "20h", "--deadline", at.isoformat())["deadline_seconds"]
+    assert 20.5 * 3600 < found <= 26 * 3600  # however long the command took to start
+
+
 def test_a_page_to_look_at(capsys: pytest.CaptureFixture[str]) -> None:
     """One file that asks no network, with every policy, the strip and the interval; the user's words are escaped."""
     Path("job.yaml").write_text(JOB)
@@ -189,5 +208,8 @@ def test_a_page_to_look_at(capsys: pytest.CaptureFixture[str]) -> None:
     assert "<b>x" not in after_script
     for reach in ('src="http', "src='http", 'href="http', "@import"):
         assert reach not in after_script
+    assert '<meta name="viewport"' in page
+    assert "prefers-color-scheme: dark" in page
+    assert '"rangemode":"tozero"' in page  # a trace that begins without capacity is shown from its start
     assert plan(*words[:-2], "no/such/folder.html") == 2
     assert "no/such/folder.html" in capsys.readouterr().err

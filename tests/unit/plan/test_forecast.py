@@ -53,3 +53,17 @@ def test_a_forecast_counts_what_was_played():
     assert one.aws_savings_percent == pytest.approx(100 * (1 - one.cost_usd.mean / machine_usd))
     bound = forecast_bound(JOB, [pool(random_counts(2))], num_jobs=500, seed=3)
     assert bound.cost_usd.mean < one.cost_usd.mean
+
+
+def test_counts_and_a_value_many_times_are_told_exactly():
+    """Nobody is reclaimed 14.999 times, and what always takes 11115 s takes it at the median, too."""
+    counts, same = Distribution(), Distribution()
+    counts.add(np.array([0.0, 14, 15, 15, 499]))
+    same.add(np.full(7, 11115.0))
+    mixed = Distribution()
+    mixed.add(np.array([14.5, 15, 15, 15]))
+
+    assert counts.quantiles([0.2, 0.4, 0.6, 1.0]) == [0.0, 14.0, 15.0, 499.0]
+    assert same.quantiles([0.01, 0.5, 0.99]) == [11115.0] * 3
+    assert mixed.quantiles([0.25]) != [14.0]
+    assert mixed.quantiles([0.25])[0] == pytest.approx(14.5, rel=1e-3)

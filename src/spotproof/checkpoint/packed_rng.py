@@ -1,0 +1,37 @@
+"""How the states of the CPU generators lie in one string of bytes. Pure; loads no torch.
+
+<I size of torch's>, torch's state · numpy's 624 words, <iid position, has_gauss, gauss · <i?d version, has_next,
+next_gauss, and python's words
+"""
+
+import struct
+from typing import Final, NamedTuple
+
+__all__ = ["MT_WORDS", "NUMPY_TAIL", "PYTHON_HEAD", "TORCH_SIZE", "PackedRng", "split_rng"]
+
+MT_WORDS: Final = 624
+TORCH_SIZE: Final = struct.Struct("<I")
+NUMPY_TAIL: Final = struct.Struct("<iid")
+PYTHON_HEAD: Final = struct.Struct("<i?d")
+_NUMPY_BYTES: Final = 4 * MT_WORDS + NUMPY_TAIL.size
+_PYTHON_BYTES: Final = PYTHON_HEAD.size + 4 * (MT_WORDS + 1)
+
+
+class PackedRng(NamedTuple):
+    """Each generator's part."""
+
+    torch: bytes
+    numpy: bytes
+    random: bytes
+
+
+def split_rng(data: bytes) -> PackedRng | None:
+    """Return the parts of what :func:`spotproof.checkpoint.rng.pack_rng` returned; None if *data* is something else."""
+    if len(data) < TORCH_SIZE.size:
+        return None
+    (size,) = TORCH_SIZE.unpack_from(data)
+    numpy_at = TORCH_SIZE.size + size
+    if len(data) != numpy_at + _NUMPY_BYTES + _PYTHON_BYTES:
+        return None
+    python_at = numpy_at + _NUMPY_BYTES
+    return PackedRng(data[TORCH_SIZE.size : numpy_at], data[numpy_at:python_at], data[python_at:])
