@@ -9,7 +9,6 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from spotproof.checkpoint.batches import Batches
-from spotproof.checkpoint.generators import load_generators
 from spotproof.checkpoint.passes import has_state
 from spotproof.checkpoint.resumable import OnMismatch, ResumableDataLoader
 from spotproof.checkpoint.tracked_sampler import TrackedSampler
@@ -42,6 +41,7 @@ class ResumableOrder(ResumableDataLoader):
             inner,
             self._received,
             self._ended,
+            self.source,
             from_workers=self.num_workers > 0,
             resumed=state,
             before_first=None if state is None else lambda: self._restore_dataset(state),
@@ -55,7 +55,7 @@ class ResumableOrder(ResumableDataLoader):
     def _restore_dataset(self, state: dict[str, Any]) -> None:
         if state["data"] is not None and has_state(self.dataset):
             self.dataset.load_state_dict(copy.deepcopy(state["data"]))
-        load_generators(self.dataset, state["dataset"])
+        self.source.load(state["source"])
 
     def _of_other_workers(self, state: dict[str, Any]) -> dict[str, Any]:
         return state  # the order is drawn in the main process

@@ -226,7 +226,8 @@ def capture_sampler(sampler: Any) -> dict[str, Any]:
             found[name] = {"shared": capture_sampler(value._sampler)}
         elif type(value) in (int, float, bool, str, type(None)):
             found[name] = {"value": value}
-        elif not type(sampler).__module__.startswith("torch."):  # those change nothing of theirs as they draw
+        elif name == "weights" or not type(sampler).__module__.startswith("torch."):
+            # torch's own change nothing of theirs as they draw; but weights are what training may change.
             numbers = _numbers(value)
             if numbers is not None:
                 found[name] = {"numbers": numbers}

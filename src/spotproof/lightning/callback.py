@@ -141,6 +141,7 @@ class SpotCheckpoint(Callback):
             trainer,
             before_batch=lambda: self._at_safe_point(trainer),
             after_training=lambda: self._at_end(trainer),
+            before_loaders=self._before_loaders,
             on_order_mismatch=self._warn,
         )
         self._saves.run.trainer = trainer
@@ -362,6 +363,16 @@ class SpotCheckpoint(Callback):
         private.restore_clocks(trainer, self._resumed["clocks"])
         RngState().load_state_dict(self._resumed["rng"])
 
+    def _before_loaders(self, stage: str) -> None:
+        """Let the user's hooks make loaders as those that the resumed run reads were made."""
+        run = self._saves.run
+        is_within = self._resumed is not None and self._resumed["between"] != "end"
+        before = self._resumed["before_loaders"].get(stage) if self._resumed is not None and is_within else None
+        if before is not None and run.attributes is not None:
+            run.attributes.load_plain(before["attributes"])
+            RngState().load_state_dict(before["rng"])
+        run.before_loaders_are_made(stage)
+
     def _restore_attributes(self) -> None:
         attributes = self._saves.run.attributes
         if self._resumed is not None and attributes is not None:
@@ -406,6 +417,7 @@ class SpotCheckpoint(Callback):
     def on_exception(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule", exception: BaseException) -> None:
         """Let a save under way become durable; what was trained since is lost, as in a kill."""
         if isinstance(exception, Woken):
+            private.let_go_of_fetchers(trainer)
             self._departure.left_early(trainer.global_step)
         elif self._checkpointer.attempt is not None and not isinstance(exception, SystemExit):
             self._checkpointer.wait(ERROR_PATIENCE_SECONDS)
