@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelPruning
 
 from spotproof.checkpoint import Manifest, RngState, read_manifest
 from spotproof.checkpoint.buckets import bucket_order
@@ -331,6 +331,11 @@ class SpotCheckpoint(Callback):
         self._hooks.positions = self._hooks.rng_of_finished_run = None
         self._saves.begin(trainer.global_step)
         self._progress.plan(planned_steps(trainer))
+        if any(isinstance(each, ModelPruning) for each in trainer.callbacks):  # type: ignore[attr-defined]
+            self._warn(
+                "A resume can't be exact with ModelPruning: Lightning's checkpoints hold pruned weights without the "
+                "masks, so that after a resume they train on. Prune in a training of its own, after this one."
+            )
         for kind in private.data_without_position(trainer):
             self._warn(
                 f"The position in the training data ({kind}) can't be saved: a resume within an epoch reads it again "
