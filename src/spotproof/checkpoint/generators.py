@@ -142,14 +142,16 @@ def set_packed(generators: Generators, packed: bytes) -> None:
             set_generator_state(generator, states[path])
 
 
-def load_generators(root: Any, packed: bytes) -> None:
+def load_generators(root: Any, packed: bytes) -> list[str]:
     """Set the generators that *root* reaches to what :func:`pack_generators` returned, by their paths.
 
-    One that *root* makes only when it needs it, and has not made yet, is made now.
+    One that *root* makes only when it needs it, and has not made yet, is made now. Returns the paths of those that are
+    not there and could not be made.
     """
-    states = dict(json.loads(packed))
+    states: dict[str, Any] = dict(json.loads(packed))
+    lost: list[str] = []
     if not states:
-        return
+        return lost
     for path, generator in find_generators(root):
         if path in states:
             set_generator_state(generator, states.pop(path))
@@ -158,6 +160,9 @@ def load_generators(root: Any, packed: bytes) -> None:
         owner = _reached(root, owner_path)
         if name in held_by(owner) and getattr(owner, name) is None:
             setattr(owner, name, new_generator(state))
+        else:
+            lost.append(path.removeprefix("."))
+    return lost
 
 
 def _reached(root: Any, path: str) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
-from torch.utils.data import get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from spotproof.checkpoint.generators import GENERATORS, find_generators, load_generators, pack_generators
 from spotproof.checkpoint.holders import assign, held_by, is_of_user
@@ -42,6 +42,7 @@ class Source:
     def __init__(self, dataset: Any, collate: Any = None) -> None:
         """Note how things are, before anything is read."""
         self._roots = {"dataset": dataset, "collate_fn": collate}
+        self._is_stream = isinstance(dataset, IterableDataset)
         self._own_counts: set[str] = set()
         self._num_watched = 0
         self._initial = {path: json.dumps(value) for path, value in self._values()}
@@ -81,20 +82,21 @@ class Source:
         changed = {path: value for path, value in self._values() if self._initial.get(path) != json.dumps(value)}
         return json.dumps([pack_generators(generators).decode(), changed]).encode()
 
-    def load(self, packed: bytes) -> None:
-        """Set what :meth:`pack` returned."""
+    def load(self, packed: bytes) -> str:
+        """Set what :meth:`pack` returned; return "" or, if a generator is not there to be set, words that say so."""
         generators, changed = json.loads(packed)
         holders = dict(self._holders()) if changed else {}
         for path, saved in changed.items():
             place, _, name = path.rpartition(".")
             if place in holders:
                 assign(holders[place], name, _decoded(saved))
-        load_generators(self._roots, generators.encode())
+        lost = load_generators(self._roots, generators.encode())
+        return f"its generator {lost[0]} is not there yet when the resume begins" if lost else ""
 
     def _values(self) -> Iterator[tuple[str, Any]]:
         is_in_worker = get_worker_info() is not None
         for place, holder in self._holders():
-            if is_in_worker and place.startswith("dataset"):
+            if is_in_worker and place.startswith("dataset") and not self._is_stream:
                 continue  # of which the main process has its own, that what trains can change
             for name, value in held_by(holder).items():
                 if f"{place}.{name}" in self._own_counts:

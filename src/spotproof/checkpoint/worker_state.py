@@ -53,8 +53,8 @@ class TaggingCollate(Generic[T]):
                 WorkerState(packed, _pickled(_stream.position(), info.dataset), _stream.said),
             )
         if has_state(info.dataset):
-            return batch, (info.id, WorkerState(packed, _pickled(info.dataset.state_dict(), info.dataset)))
-        return batch, (info.id, WorkerState(packed))
+            return batch, (info.id, WorkerState(packed, _pickled(info.dataset.state_dict(), info.dataset), _said))
+        return batch, (info.id, WorkerState(packed, said=_said))
 
 
 def _pack(source: Source) -> bytes:
@@ -81,7 +81,7 @@ class RestoringInit:
         self.states: dict[int, WorkerState] = {}
 
     def __call__(self, worker_id: int) -> None:
-        global _stream
+        global _stream, _said
         info: Any = get_worker_info()
         _stream = info.dataset if isinstance(info.dataset, Stream) else None
         if isinstance(info.dataset, (Skippable, Stream)):
@@ -90,20 +90,20 @@ class RestoringInit:
         if self.init is not None:
             self.init(worker_id)
         if worker_id in self.states and _stream is None:
-            _restore_map_style(self.states[worker_id], info.dataset, self._source)
+            _said = _restore_map_style(self.states[worker_id], info.dataset, self._source)
 
 
-def _restore(packed: bytes, source: Source) -> None:
+def _restore(packed: bytes, source: Source) -> str:
     """Set this worker's generators, and the state of what it reads with."""
     size = int.from_bytes(packed[:4], "little")
     unpack_rng(packed[4 : 4 + size])
-    source.load(packed[4 + size :])
+    return source.load(packed[4 + size :])
 
 
-def _restore_map_style(state: WorkerState, dataset: Any, source: Source) -> None:
+def _restore_map_style(state: WorkerState, dataset: Any, source: Source) -> str:
     if state.position and has_state(dataset):
         dataset.load_state_dict(pickle.loads(state.position))
-    _restore(state.rng, source)
+    return _restore(state.rng, source)
 
 
 class _Nothing(list[Any]):
@@ -175,11 +175,16 @@ class Stream:
             self._at_start = position.get("at_start", self._at_start)
             self.said = self.passes.go_on(
                 position,
-                before_pass=lambda: _restore(self._at_start, self.source),
-                before_item=lambda: _restore(state.rng, self.source),
+                before_pass=lambda: self._restore(self._at_start),
+                before_item=lambda: self._restore(state.rng),
             )
         yield from self.passes
 
+    def _restore(self, packed: bytes) -> None:
+        _restore(packed, self.source)
 
+
+_said = ""
+"""What went wrong when this worker went on from where another stood, with map-style data."""
 _stream: Stream | None = None
 """What this worker reads, if it is an iterable data set."""
