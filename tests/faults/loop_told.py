@@ -1,5 +1,7 @@
 """Kinds of trainings in which something can't come back as it was, and scripts that do more than one ``fit``."""
 
+import itertools
+
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch import callbacks as lightning_callbacks
@@ -60,6 +62,24 @@ class Growing(Net):
 @kind
 def grown_late(folder):
     return Kind(Growing())
+
+
+class Unsaved(Net):
+    """Holds what is not for a checkpoint."""
+
+    def __init__(self):
+        super().__init__()
+        self.schedule, self.seen, self.losses = itertools.cycle([1.0, 2.0]), [], []
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append(object())
+        self.losses.append(1.0)
+        return {"loss": self.loss(batch) * next(self.schedule)}
+
+
+@kind
+def unsaved_attributes(folder):
+    return Kind(Unsaved(), trainer={"max_epochs": 1})
 
 
 @kind

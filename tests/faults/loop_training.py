@@ -15,7 +15,8 @@ import lightning.pytorch.callbacks.model_checkpoint
 import lightning.pytorch.callbacks.timer
 import lightning.pytorch.loops.fit_loop
 import lightning.pytorch.loops.training_epoch_loop
-import loop_kinds  # noqa: F401 registers its kinds
+import loop_corners  # noqa: F401 registers its kinds
+import loop_kinds  # noqa: F401 the same
 import loop_objects  # noqa: F401 the same
 import loop_stock  # noqa: F401 the same
 import loop_told  # noqa: F401 the same

@@ -1,7 +1,8 @@
 """Whatever Lightning's loops, callbacks and loggers are asked to do, a training killed again and again ends as an
 undisturbed one, and leaves the same files."""
 
-import loop_kinds  # noqa: F401 registers its kinds
+import loop_corners  # noqa: F401 registers its kinds
+import loop_kinds  # noqa: F401 the same
 import loop_objects  # noqa: F401 the same
 import pytest
 from loop_net import KINDS, NUM_BATCHES

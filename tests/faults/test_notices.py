@@ -24,6 +24,7 @@ SCENARIOS = {
     "averaged_weights": {"callbacks": ["moving average"]},
     "accumulation": {"accumulate": 4},
     "manual": {"manual": True},
+    "starting": {"sampler": "starting"},
     "two_loaders": {"combined": "max_size_cycle"},
 }
 for scenario in SCENARIOS.values():
@@ -32,6 +33,7 @@ CASES = {
     # name: scenario, kill, the step that the next attempt resumes from, if any
     "in set-up": ("plain", {"point": "setup", "step": 0, "hangs": True}, None),
     "in the sanity check": ("plain", {"point": "sanity_check", "step": 0, "hangs": True}, None),
+    "while loaders start": ("starting", {"point": "iter", "step": 0, "hangs": True}, None),
     "in a step": ("plain", {"point": "training_step", "step": 5}, 6),
     "in an epoch's last step": ("plain", {"point": "training_step", "step": 10}, 11),
     "in validation": ("plain", {"point": "validation_step", "step": 11}, 11),

@@ -35,6 +35,15 @@ def test_parts_that_are_made_late(zygote, tmp_path):
     assert log_of(tmp_path).count("got new parts") == 1
 
 
+def test_what_attributes_hold_that_can_not_be_saved(zygote, tmp_path):
+    """Iterators, and lists of objects that grow, are named once each; what can be saved is not."""
+    assert zygote.train(tmp_path, {"loop": "unsaved_attributes"}) == 0, log_of(tmp_path)
+
+    assert log_of(tmp_path).count("module.schedule can't be saved: it is the position of an iterator (cycle)") == 1
+    assert log_of(tmp_path).count("module.seen can't be saved: it is a list of what is no plain value") == 1
+    assert log_of(tmp_path).count("can't be saved") == 2
+
+
 @pytest.mark.parametrize("kill", [("batch_end", 8), ("test", 0)], ids=str)
 def test_validation_and_test_after_fit(zygote, tmp_path, kill):
     """Killed in fit, or in the test after it, a script ends with the same results and the same rows."""

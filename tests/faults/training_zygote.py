@@ -30,7 +30,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, WeightedRandomSampler
 
 from spotproof.lightning import SpotCheckpoint
 
@@ -53,6 +53,14 @@ class Samples(Dataset):
         base = torch.sin(torch.arange(8.0) * (index + 1))
         noise = torch.randn(8) * 0.1 + np.random.rand() * 0.1 + random.random() * 0.1 + self.rng.random() * 0.1
         return {"id": index, "x": base + noise, "y": index % 3}
+
+
+class Starting(RandomSampler):
+    """Is where a loader starts to read."""
+
+    def __iter__(self):
+        kill_if("iter", 10**9)
+        return super().__iter__()
 
 
 class Stream(IterableDataset):
@@ -249,6 +257,8 @@ def loaders(scenario):
         return DataLoader(Stream(), batch_size=4), DataLoader(data, batch_size=11)
     if scenario.get("sampler") == "weighted":
         options["sampler"] = WeightedRandomSampler([1.0 + i % 2 for i in range(NUM_SAMPLES)], NUM_SAMPLES)
+    elif scenario.get("sampler") == "starting":
+        options["sampler"] = Starting(data)
     else:
         options["shuffle"] = True
     train_loader = DataLoader(data, batch_size=4, **options)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from spotproof.checkpoint.source import Source
 from spotproof.checkpoint.worker_state import WorkerState
 
 __all__ = ["Batches"]
@@ -16,6 +17,7 @@ class Batches(Iterator[Any]):
         inner: Iterator[Any],
         received: Callable[[int | None, WorkerState | None], None],
         ended: Callable[[], None],
+        source: Source,
         *,
         from_workers: bool,
         resumed: dict[str, Any] | None = None,
@@ -23,7 +25,7 @@ class Batches(Iterator[Any]):
     ) -> None:
         self._inner = inner
         self._received, self._ended = received, ended
-        self._from_workers = from_workers
+        self._source, self._from_workers = source, from_workers
         self._before_first = before_first
         self.resumed = resumed
         """The state that this goes on from, until it has begun to."""
@@ -45,7 +47,7 @@ class Batches(Iterator[Any]):
     def _next(self) -> Any:
         self.prepare()
         if not self._from_workers:
-            batch = next(self._inner)
+            batch = self._source.fetch(lambda: next(self._inner))
             self._received(None, None)
             return batch
         while True:

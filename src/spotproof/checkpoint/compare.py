@@ -33,7 +33,7 @@ class Difference:
     detail: str
     """What is there on either side."""
     generators: tuple[str, ...] = ()
-    """If it is the state of random-number generators: which of them differ, of torch, numpy and random."""
+    """If it is the state of random-number generators: which of them differ, of torch, numpy, random and your modules."""
 
 
 def first_difference(
@@ -109,7 +109,9 @@ def _generators(name: str, a: Any, b: Any) -> Difference | None:
     one, other = _packed_rng(name, a), _packed_rng(name, b)
     if one is None or other is None:
         return None
-    differing = tuple(part for part in PackedRng._fields if getattr(one, part) != getattr(other, part))
+    differing = tuple(
+        part.replace("_", " ") for part in PackedRng._fields if getattr(one, part) != getattr(other, part)
+    )
     return Difference(name.removesuffix("/$bytes"), f"other state of {' and of '.join(differing)}", differing)
 
 

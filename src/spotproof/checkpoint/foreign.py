@@ -8,11 +8,11 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from spotproof.checkpoint.batches import Batches
-from spotproof.checkpoint.generators import find_generators, load_generators, pack_generators
 from spotproof.checkpoint.passes import Passes, has_state
 from spotproof.checkpoint.pending import Pending
 from spotproof.checkpoint.resumable import OnMismatch, before_pass, restore_before
 from spotproof.checkpoint.rng import pack_rng, unpack_rng
+from spotproof.checkpoint.source import Source
 from spotproof.checkpoint.worker_state import RestoringInit, TaggingCollate, WorkerState
 
 __all__ = ["ForeignLoader"]
@@ -23,11 +23,13 @@ class ForeignLoader(Pending):
 
     def __init__(self, loader: Any, on_mismatch: OnMismatch | None) -> None:
         self._tags = isinstance(loader, DataLoader) and loader.num_workers > 0
+        self._source = Source(getattr(loader, "dataset", None), getattr(loader, "collate_fn", None))
         if self._tags:
             # What such a loader forgets are its workers' generators (torchdata 0.11).
             inner = copy.copy(loader)
             vars(inner).update(
-                collate_fn=TaggingCollate(loader.collate_fn), worker_init_fn=RestoringInit(loader.worker_init_fn)
+                collate_fn=TaggingCollate(loader.collate_fn, self._source),
+                worker_init_fn=RestoringInit(loader.worker_init_fn, self._source),
             )
             loader = inner
         self._loader = loader
@@ -74,14 +76,14 @@ class ForeignLoader(Pending):
         self._workers, self._is_over = {}, False
         if state is not None:
             current = pack_rng()
-            restore_before(self._loader, state["before"])
-            self._before = before_pass(self._loader)
+            restore_before(self._loader, state["before"], self._source)
+            self._before = before_pass(self._loader, self._source)
             unpack_rng(current)
             self._workers = {worker: WorkerState(**saved) for worker, saved in state["workers"].items()}
-            position, generators = state["position"], state["dataset"]
-            before_first = lambda: self._go_on(position, generators)  # noqa: E731
+            position, source = state["position"], state["source"]
+            before_first = lambda: self._go_on(position, source)  # noqa: E731
         else:
-            self._before = before_pass(self._loader)
+            self._before = before_pass(self._loader, self._source)
             if followed is None:
                 self._passes.begin()
             else:
@@ -90,6 +92,7 @@ class ForeignLoader(Pending):
             self._passes,
             self._received,
             self._ended,
+            self._source,
             from_workers=self._tags,
             resumed=state,
             before_first=before_first,
@@ -97,20 +100,22 @@ class ForeignLoader(Pending):
         self._batches = weakref.ref(batches)
         return batches
 
-    def _go_on(self, position: dict[str, Any], generators: bytes) -> None:
+    def _go_on(self, position: dict[str, Any], source: bytes) -> None:
         current, before = pack_rng(), self._before
         assert before is not None
 
         def before_item() -> None:
             unpack_rng(current)
-            load_generators(self._dataset, generators)
+            self._source.load(source)
 
         init = self._loader.worker_init_fn if self._tags else None
         if isinstance(init, RestoringInit):
             init.states = dict(self._workers)
         try:
             said = self._passes.go_on(
-                position, before_pass=lambda: restore_before(self._loader, before), before_item=before_item
+                position,
+                before_pass=lambda: restore_before(self._loader, before, self._source),
+                before_item=before_item,
             )
         finally:
             if isinstance(init, RestoringInit):
@@ -146,7 +151,7 @@ class ForeignLoader(Pending):
         return {
             "before": self._before,
             "workers": {worker: {"rng": state.rng} for worker, state in self._workers.items()},
-            "dataset": pack_generators(find_generators(self._dataset)),
+            "source": self._source.pack(),
             "position": self._passes.position(),
         }
 
@@ -168,7 +173,7 @@ class ForeignLoader(Pending):
     def begin_after(self, state: dict[str, Any]) -> None:
         """Begin, at the next ``iter()``, the pass that follows the one whose :meth:`end_state` *state* is."""
         if state["before"] is not None:
-            load_generators(self._dataset, state["dataset"])
+            self._source.load(state["source"])
             self._to_follow = state
 
     def followed_by(self, state: dict[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,16 @@
 """Random-number generators that objects own, such as ``self.rng = np.random.default_rng(0)`` in a dataset."""
 
+import functools
 import json
 import random
+import types
 from collections import deque
 from typing import Any
 
 import numpy as np
 import torch
+
+from spotproof.checkpoint.holders import held_by
 
 __all__ = [
     "GENERATORS",
@@ -16,6 +20,7 @@ __all__ = [
     "new_generator",
     "pack_generators",
     "set_generator_state",
+    "set_packed",
 ]
 
 _MAX_DEPTH = 6
@@ -28,12 +33,18 @@ GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, rando
 
 
 _BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
+_NOT_OWNED = frozenset({"trainer", "_trainer"})
+"""Attributes that lead away from what an object owns to the whole training."""
 _LENGTH_OF_RANDOM = 3
 """Version, internal state, next gauss; torch's state is thousands of bytes."""
 
 
 def find_generators(root: Any) -> Generators:
-    """Return (path, generator) of every generator that *root* reaches through attributes and short containers."""
+    """Return (path, generator) of every generator that *root* reaches.
+
+    That is through attributes and short containers, and through what functions have bound: closures, defaults, partial
+    arguments, the object of a method.
+    """
     found: Generators = []
     seen = {id(root)}
     queue: deque[tuple[str, Any, int]] = deque([("", root, 0)])
@@ -58,7 +69,24 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
         return [(str(index), item) for index, item in enumerate(value)] if len(value) <= _MAX_ITEMS else []
     if isinstance(value, dict):
         return [(str(key), item) for key, item in value.items()] if len(value) <= _MAX_ITEMS else []
-    return list(getattr(value, "__dict__", {}).items())
+    if isinstance(value, types.FunctionType):
+        return _bound(value)
+    if isinstance(value, types.MethodType):
+        return [("__self__", value.__self__), ("__func__", value.__func__)]
+    if isinstance(value, functools.partial):
+        return [("func", value.func), ("args", value.args), ("keywords", value.keywords)]
+    return [(name, part) for name, part in held_by(value).items() if name not in _NOT_OWNED]
+
+
+def _bound(function: types.FunctionType) -> list[tuple[str, Any]]:
+    bound: dict[str, Any] = dict(function.__kwdefaults__ or {})
+    bound.update((f"__defaults__.{index}", value) for index, value in enumerate(function.__defaults__ or ()))
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            bound[name] = cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+    return list(bound.items())
 
 
 def generator_state(generator: Any) -> Any:
@@ -106,21 +134,42 @@ def pack_generators(generators: Generators) -> bytes:
     return json.dumps([[path, generator_state(generator)] for path, generator in generators]).encode()
 
 
-def load_generators(root: Any, packed: bytes) -> None:
+def set_packed(generators: Generators, packed: bytes) -> None:
+    """Set those of *generators* that :func:`pack_generators` knew, by their paths."""
+    states = dict(json.loads(packed))
+    for path, generator in generators:
+        if path in states:
+            set_generator_state(generator, states[path])
+
+
+def load_generators(root: Any, packed: bytes) -> list[str]:
     """Set the generators that *root* reaches to what :func:`pack_generators` returned, by their paths.
 
-    One that *root* makes only when it needs it, and has not made yet, is made now.
+    One that *root* makes only when it needs it, and has not made yet, is made now. Returns the paths of those that are
+    not there and could not be made.
     """
-    states = dict(json.loads(packed))
+    states: dict[str, Any] = dict(json.loads(packed))
+    lost: list[str] = []
     if not states:
-        return
+        return lost
     for path, generator in find_generators(root):
         if path in states:
             set_generator_state(generator, states.pop(path))
     for path, state in states.items():
-        name = path.removeprefix(".")
-        if name in getattr(root, "__dict__", {}) and getattr(root, name) is None:
-            setattr(root, name, new_generator(state))
+        owner_path, _, name = path.rpartition(".")
+        owner = _reached(root, owner_path)
+        if name in held_by(owner) and getattr(owner, name) is None:
+            setattr(owner, name, new_generator(state))
+        else:
+            lost.append(path.removeprefix("."))
+    return lost
+
+
+def _reached(root: Any, path: str) -> Any:
+    """Return what lies at *path* of :func:`find_generators`, or None."""
+    for name in path.split(".")[1:]:
+        root = dict(_parts(root)).get(name)
+    return root
 
 
 def _plain(state: Any) -> Any:

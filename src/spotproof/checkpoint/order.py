@@ -9,7 +9,6 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from spotproof.checkpoint.batches import Batches
-from spotproof.checkpoint.generators import load_generators
 from spotproof.checkpoint.passes import has_state
 from spotproof.checkpoint.resumable import OnMismatch, ResumableDataLoader
 from spotproof.checkpoint.tracked_sampler import TrackedSampler
@@ -26,6 +25,7 @@ class ResumableOrder(ResumableDataLoader):
 
     def _prepare(self, loader: "DataLoader[Any]", on_mismatch: OnMismatch | None) -> None:
         super()._prepare(loader, on_mismatch)
+        self._has_said = False
         self._order = TrackedSampler(loader._index_sampler, self._on_mismatch)
 
     @property
@@ -42,6 +42,7 @@ class ResumableOrder(ResumableDataLoader):
             inner,
             self._received,
             self._ended,
+            self.source,
             from_workers=self.num_workers > 0,
             resumed=state,
             before_first=None if state is None else lambda: self._restore_dataset(state),
@@ -55,7 +56,14 @@ class ResumableOrder(ResumableDataLoader):
     def _restore_dataset(self, state: dict[str, Any]) -> None:
         if state["data"] is not None and has_state(self.dataset):
             self.dataset.load_state_dict(copy.deepcopy(state["data"]))
-        load_generators(self.dataset, state["dataset"])
+        self._say(self.source.load(state["source"]))
+
+    def _say(self, said: str) -> None:
+        if said and not self._has_said:
+            self._has_said = True
+            self._on_mismatch(
+                f"{self.kind_of_data} can't go on drawing as it did: {said}. Make it in __init__, or in worker_init_fn."
+            )
 
     def _of_other_workers(self, state: dict[str, Any]) -> dict[str, Any]:
         return state  # the order is drawn in the main process
@@ -63,6 +71,7 @@ class ResumableOrder(ResumableDataLoader):
     def _received(self, worker: int | None, state: WorkerState | None) -> None:
         if worker is not None and state is not None:
             self._workers[worker] = state
+            self._say(state.said)
         self._order.consumed_one()
 
     def _state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How the states of the CPU generators lie in one string of bytes. Pure; loads no torch.
+"""How the states of the generators of a process lie in one string of bytes. Pure; loads no torch.
 
 <I size of torch's>, torch's state · numpy's 624 words, <iid position, has_gauss, gauss · <i?d version, has_next,
 next_gauss, and python's words
@@ -23,6 +23,7 @@ class PackedRng(NamedTuple):
     torch: bytes
     numpy: bytes
     random: bytes
+    your_modules: bytes
 
 
 def split_rng(data: bytes) -> PackedRng | None:
@@ -31,7 +32,8 @@ def split_rng(data: bytes) -> PackedRng | None:
         return None
     (size,) = TORCH_SIZE.unpack_from(data)
     numpy_at = TORCH_SIZE.size + size
-    if len(data) != numpy_at + _NUMPY_BYTES + _PYTHON_BYTES:
-        return None
     python_at = numpy_at + _NUMPY_BYTES
-    return PackedRng(data[TORCH_SIZE.size : numpy_at], data[numpy_at:python_at], data[python_at:])
+    end = python_at + _PYTHON_BYTES
+    if len(data) < end or data[end : end + 1] not in (b"", b"["):
+        return None
+    return PackedRng(data[TORCH_SIZE.size : numpy_at], data[numpy_at:python_at], data[python_at:end], data[end:])

@@ -21,16 +21,11 @@ from torch.utils.data import DataLoader, IterableDataset, IterDataPipe
 from torch.utils.data._utils.worker import _IterableDatasetStopIteration
 
 from spotproof.checkpoint.batches import Batches
-from spotproof.checkpoint.generators import (
-    find_generators,
-    generator_state,
-    load_generators,
-    pack_generators,
-    set_generator_state,
-)
+from spotproof.checkpoint.generators import generator_state, set_generator_state
 from spotproof.checkpoint.passes import has_state
 from spotproof.checkpoint.pending import Pending
 from spotproof.checkpoint.rng import pack_rng, unpack_rng
+from spotproof.checkpoint.source import Source
 from spotproof.checkpoint.tracked_sampler import capture_sampler, restore_sampler
 from spotproof.checkpoint.worker_state import RestoringInit, TaggingCollate, WorkerState
 
@@ -132,9 +127,10 @@ class ResumableDataLoader(Pending, ABC):
         self._before: dict[str, Any] | None = None
         self._to_resume = self._to_follow = None
         self._is_over = False
+        self.source = Source(loader.dataset, loader.collate_fn)
         if self.num_workers > 0:
-            self.collate_fn = TaggingCollate(loader.collate_fn)
-            self.worker_init_fn = RestoringInit(loader.worker_init_fn)
+            self.collate_fn = TaggingCollate(loader.collate_fn, self.source)
+            self.worker_init_fn = RestoringInit(loader.worker_init_fn, self.source)
 
     def __iter__(self) -> Iterator[Any]:
         state, self._to_resume = self._to_resume, None
@@ -160,8 +156,8 @@ class ResumableDataLoader(Pending, ABC):
         if not keeps_workers:
             self._workers = {}
             if state is not None:
-                restore_before(self, state["before"])
-            self._before = before_pass(self)
+                restore_before(self, state["before"], self.source)
+            self._before = before_pass(self, self.source)
         if state is None:
             return self._begin(0, None)
         if state["num_workers"] != self.num_workers:
@@ -176,7 +172,7 @@ class ResumableDataLoader(Pending, ABC):
 
     def _iterator_after(self, state: dict[str, Any]) -> "Batches":
         if not self.persistent_workers:
-            self._workers, self._before = {}, before_pass(self)
+            self._workers, self._before = {}, before_pass(self, self.source)
             return self._begin(0, self._following(state))
         # Workers that persist were seeded in the first pass, and nothing is drawn for them now.
         self._before, self._workers = state["before"], _unpacked(state["workers"])
@@ -250,7 +246,7 @@ class ResumableDataLoader(Pending, ABC):
                 for worker, state in self._workers.items()
             },
             "num_workers": self.num_workers,
-            "dataset": pack_generators(find_generators(self.dataset)),
+            "source": self.source.pack(),
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -268,7 +264,7 @@ class ResumableDataLoader(Pending, ABC):
             self._to_resume = state
 
     def begin_reading(self) -> None:
-        """Set the data set's generators to the resumed position now, and not only at the next batch."""
+        """Set what the data draws from to the resumed position now, and not only at the next batch."""
         batches = self._batches()
         if batches is not None:
             batches.prepare()
@@ -292,7 +288,7 @@ def settings_state(loader: Any) -> dict[str, Any]:
     """Return what the next pass of a DataLoader depends on besides the global generators and its workers."""
     generator = loader.generator
     return {
-        "dataset": pack_generators(find_generators(loader.dataset)),
+        "source": _source_of(loader).pack(),
         "data": copy.deepcopy(loader.dataset.state_dict()) if _is_stateful_map(loader.dataset) else None,
         "generator": generator_state(generator) if isinstance(generator, torch.Generator) else None,
         "sampler": capture_sampler(loader._index_sampler),
@@ -303,10 +299,14 @@ def restore_settings(loader: Any, state: dict[str, Any]) -> None:
     """Set what :func:`settings_state` returned."""
     if state["data"] is not None and _is_stateful_map(loader.dataset):
         loader.dataset.load_state_dict(copy.deepcopy(state["data"]))
-    load_generators(loader.dataset, state["dataset"])
+    _source_of(loader).load(state["source"])
     if state["generator"] is not None and loader.generator is not None:
         set_generator_state(loader.generator, state["generator"])
     restore_sampler(loader._index_sampler, state["sampler"])
+
+
+def _source_of(loader: Any) -> Source:
+    return loader.source if isinstance(loader, ResumableDataLoader) else Source(loader.dataset, loader.collate_fn)
 
 
 def _is_stateful_map(dataset: Any) -> bool:
@@ -331,20 +331,20 @@ def _unpacked(workers: dict[int, dict[str, Any]]) -> dict[int, WorkerState]:
     }
 
 
-def before_pass(loader: Any) -> dict[str, Any]:
+def before_pass(loader: Any, source: Source) -> dict[str, Any]:
     """Return what the beginning of a pass depends on."""
     generator = getattr(loader, "generator", None)
     return {
         "rng": pack_rng(),
         "generator": generator.get_state() if isinstance(generator, torch.Generator) else None,
-        "dataset": pack_generators(find_generators(getattr(loader, "dataset", None))),
+        "source": source.pack(),
     }
 
 
-def restore_before(loader: Any, state: dict[str, Any]) -> None:
+def restore_before(loader: Any, state: dict[str, Any], source: Source) -> None:
     """Set what :func:`before_pass` returned."""
     unpack_rng(state["rng"])
     generator = getattr(loader, "generator", None)
     if state["generator"] is not None and isinstance(generator, torch.Generator):
         generator.set_state(state["generator"])
-    load_generators(getattr(loader, "dataset", None), state["dataset"])  # forked workers start from these
+    source.load(state["source"])  # forked workers start from this

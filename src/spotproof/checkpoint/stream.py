@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from spotproof.checkpoint.batches import Batches
-from spotproof.checkpoint.generators import load_generators
 from spotproof.checkpoint.passes import AT_THE_NEXT_PASS, Passes
 from spotproof.checkpoint.resumable import OnMismatch, ResumableDataLoader
 from spotproof.checkpoint.rng import pack_rng, unpack_rng
@@ -47,7 +46,8 @@ class ResumableStream(ResumableDataLoader):
     def _begin(self, leading: int, state: dict[str, Any] | None) -> Batches:
         self._leading = self._next_worker = leading
         self._stale = set(self._workers) if state is None else set(state["stale"])
-        stream = Stream(self.dataset, Passes(self.dataset) if self.num_workers else self._passes, leading=leading)
+        passes = Passes(self.dataset) if self.num_workers else self._passes
+        stream = Stream(self.dataset, passes, self.source, leading=leading)
         data: Any = stream
         before_first = None
         resumed = None if state is None else {**state, "before": self._before}
@@ -59,8 +59,8 @@ class ResumableStream(ResumableDataLoader):
             }
         elif state is not None:
             data = self._passes  # which begins nothing before it has gone on
-            position, generators = state["position"], state["dataset"]
-            before_first = lambda: self._go_on(position, generators)  # noqa: E731
+            position, source = state["position"], state["source"]
+            before_first = lambda: self._go_on(position, source)  # noqa: E731
         try:
             inner = self._make_iterator(data, leading)
         finally:
@@ -69,6 +69,7 @@ class ResumableStream(ResumableDataLoader):
             inner,
             self._received,
             self._ended,
+            self.source,
             from_workers=self.num_workers > 0,
             resumed=resumed,
             before_first=before_first,
@@ -81,17 +82,17 @@ class ResumableStream(ResumableDataLoader):
         attributes = position.get("attributes", {})
         return {**position, **AT_THE_NEXT_PASS, "attributes": attributes, "at_start": state.rng}
 
-    def _go_on(self, position: dict[str, Any], generators: bytes) -> None:
+    def _go_on(self, position: dict[str, Any], source: bytes) -> None:
         current, before = pack_rng(), self._before
         assert before is not None
 
         def before_pass() -> None:
             unpack_rng(before["rng"])
-            load_generators(self.dataset, before["dataset"])
+            self.source.load(before["source"])
 
         def before_item() -> None:
             unpack_rng(current)
-            load_generators(self.dataset, generators)
+            self.source.load(source)
 
         said = self._passes.go_on(position, before_pass=before_pass, before_item=before_item)
         if said:

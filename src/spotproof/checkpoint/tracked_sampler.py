@@ -66,12 +66,13 @@ class TrackedSampler(Sampler[Any]):
     def state_dict(self) -> dict[str, Any]:
         if self._resume is not None:  # the iterator was made, but nothing was drawn from it yet
             state, _ = self._resume
-            return {name: state[name] for name in ("start", "consumed", "digest", "in_flight")}
+            return {name: state[name] for name in ("start", "sampler", "consumed", "digest", "in_flight")}
         start = self._start
         if self._undrawn is not None:
             start = {**self._undrawn, "sampler": capture_sampler(self._inner)}
         return {
             "start": start,
+            "sampler": capture_sampler(self._inner),
             "consumed": self._consumed,
             "digest": self._hasher.intdigest(),
             "in_flight": [xxhash.xxh3_64_intdigest(indices) for indices in self._drawn],
@@ -159,6 +160,7 @@ class TrackedSampler(Sampler[Any]):
             if mismatch is None:
                 break
         unpack_rng(current)
+        restore_sampler(self._inner, _numbers_in(state["sampler"]))  # training may change weights during the pass
         if mismatch is not None:
             self._mismatch(mismatch)
             self._consumed = state["consumed"]
@@ -226,11 +228,24 @@ def capture_sampler(sampler: Any) -> dict[str, Any]:
             found[name] = {"shared": capture_sampler(value._sampler)}
         elif type(value) in (int, float, bool, str, type(None)):
             found[name] = {"value": value}
-        elif not type(sampler).__module__.startswith("torch."):  # those change nothing of theirs as they draw
+        elif name == "weights" or not type(sampler).__module__.startswith("torch."):
+            # torch's own change nothing of theirs as they draw; but weights are what training may change.
             numbers = _numbers(value)
             if numbers is not None:
                 found[name] = {"numbers": numbers}
     return {"attributes": found}
+
+
+def _numbers_in(captured: dict[str, Any]) -> dict[str, Any]:
+    """Return of what :func:`capture_sampler` returned the lists, arrays and tensors."""
+    kept: dict[str, Any] = {}
+    for name, entry in captured.get("attributes", {}).items():
+        ((kind, state),) = entry.items()
+        if kind == "numbers":
+            kept[name] = entry
+        elif kind in ("nested", "shared"):
+            kept[name] = {kind: _numbers_in(state)}
+    return {"attributes": kept}
 
 
 def restore_sampler(sampler: Any, captured: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from spotproof.checkpoint import records
 from spotproof.errors import UnsafeState
 
 __all__ = ["TreeEncoder", "decode_tree"]
@@ -71,6 +72,8 @@ class TreeEncoder:
         return {"$dict": self._pairs(value, path)}
 
     def _pairs(self, value: "collections.abc.Mapping[Any, Any]", path: str) -> list[Any]:
+        if not self._allow_pickle and any(isinstance(key, torch.Tensor) for key in value):
+            raise _refused(value, path)  # they stand for themselves, and could only come back as others
         return [[self.encode(k, f"{path}/{k}"), self.encode(v, f"{path}/{k}")] for k, v in value.items()]
 
     def _encode_rare(self, value: Any, path: str) -> Any:
@@ -101,6 +104,9 @@ class TreeEncoder:
             return {"$device": str(value)}
         if isinstance(value, pathlib.PurePath):
             return {"$path": str(value)}
+        if (record := records.parts_of(value)) is not None:
+            kind_of_record, name, parts = record
+            return {"$record": [kind_of_record, name, self.encode(parts, path)]}
         if not self._allow_pickle:
             raise _refused(value, path)
         return {"$torch": _to_text(_checked_pickle(value, path))}
@@ -198,6 +204,8 @@ def _decode_tagged(tag: str, body: Any, tensors: list[torch.Tensor]) -> Any:
             return torch.device(body)
         case "$path":
             return pathlib.Path(body)
+        case "$record":
+            return records.made_of(body[0], body[1], decode_tree(body[2], tensors))
         case "$torch":
             return torch.load(io.BytesIO(_to_bytes(body)), weights_only=True)
         case _:

@@ -8,9 +8,9 @@ from typing import Any, Generic, TypeVar
 
 from torch.utils.data import get_worker_info
 
-from spotproof.checkpoint.generators import find_generators, load_generators, pack_generators
 from spotproof.checkpoint.passes import Passes, has_state
 from spotproof.checkpoint.rng import pack_rng, unpack_rng
+from spotproof.checkpoint.source import Source
 from spotproof.errors import UnsafeState
 
 __all__ = ["RestoringInit", "Skippable", "Stream", "TaggingCollate", "WorkerState"]
@@ -23,7 +23,7 @@ class WorkerState:
     """Where a worker stood after a batch."""
 
     rng: bytes
-    """Its generators, and those that its data set owns."""
+    """Its generators, and the state of what it reads with."""
     position: bytes = b""
     """Of its data set, if that has a state: pickled, as everything is that comes from a worker."""
     said: str = ""
@@ -33,10 +33,10 @@ class WorkerState:
 class TaggingCollate(Generic[T]):
     """In a worker: collate, and send the worker's number and its state along."""
 
-    def __init__(self, collate: Callable[[Any], T]) -> None:
+    def __init__(self, collate: Callable[[Any], T], source: Source) -> None:
         self.collate = collate
         self.leading = False
-        self._generators: list[tuple[str, Any]] | None = None
+        self._source = source
 
     def __call__(self, samples: Any) -> Any:
         info: Any = get_worker_info()
@@ -45,9 +45,7 @@ class TaggingCollate(Generic[T]):
         if self.leading and _is_nothing(samples):
             return None, (info.id, None)
         batch = self.collate(samples)
-        if self._generators is None:
-            self._generators = find_generators(info.dataset)
-        packed = _pack(self._generators)
+        packed = _pack(self._source)
         # At once, and not when torch's own thread pickles the batch: by then the data set has moved on.
         if _stream is not None:
             return batch, (
@@ -55,13 +53,13 @@ class TaggingCollate(Generic[T]):
                 WorkerState(packed, _pickled(_stream.position(), info.dataset), _stream.said),
             )
         if has_state(info.dataset):
-            return batch, (info.id, WorkerState(packed, _pickled(info.dataset.state_dict(), info.dataset)))
-        return batch, (info.id, WorkerState(packed))
+            return batch, (info.id, WorkerState(packed, _pickled(info.dataset.state_dict(), info.dataset), _said))
+        return batch, (info.id, WorkerState(packed, said=_said))
 
 
-def _pack(generators: "list[tuple[str, Any]]") -> bytes:
+def _pack(source: Source) -> bytes:
     rng = pack_rng()
-    return len(rng).to_bytes(4, "little") + rng + pack_generators(generators)
+    return len(rng).to_bytes(4, "little") + rng + source.pack()
 
 
 def _pickled(state: Any, dataset: Any) -> bytes:
@@ -77,12 +75,13 @@ def _pickled(state: Any, dataset: Any) -> bytes:
 class RestoringInit:
     """In a worker that starts: the user's init function, then the state to go on from."""
 
-    def __init__(self, init: Callable[[int], None] | None) -> None:
+    def __init__(self, init: Callable[[int], None] | None, source: Source) -> None:
         self.init = init
+        self._source = source
         self.states: dict[int, WorkerState] = {}
 
     def __call__(self, worker_id: int) -> None:
-        global _stream
+        global _stream, _said
         info: Any = get_worker_info()
         _stream = info.dataset if isinstance(info.dataset, Stream) else None
         if isinstance(info.dataset, (Skippable, Stream)):
@@ -91,20 +90,20 @@ class RestoringInit:
         if self.init is not None:
             self.init(worker_id)
         if worker_id in self.states and _stream is None:
-            _restore_map_style(self.states[worker_id], info.dataset)
+            _said = _restore_map_style(self.states[worker_id], info.dataset, self._source)
 
 
-def _restore(packed: bytes, dataset: Any) -> None:
-    """Set this worker's generators, and those of *dataset*."""
+def _restore(packed: bytes, source: Source) -> str:
+    """Set this worker's generators, and the state of what it reads with."""
     size = int.from_bytes(packed[:4], "little")
     unpack_rng(packed[4 : 4 + size])
-    load_generators(dataset, packed[4 + size :])
+    return source.load(packed[4 + size :])
 
 
-def _restore_map_style(state: WorkerState, dataset: Any) -> None:
+def _restore_map_style(state: WorkerState, dataset: Any, source: Source) -> str:
     if state.position and has_state(dataset):
         dataset.load_state_dict(pickle.loads(state.position))
-    _restore(state.rng, dataset)
+    return _restore(state.rng, source)
 
 
 class _Nothing(list[Any]):
@@ -140,16 +139,17 @@ class Skippable:
 class Stream:
     """An iterable data set as one worker reads it (or the main process, if there are none), with its position."""
 
-    def __init__(self, dataset: Any, passes: Passes, *, leading: int = 0) -> None:
+    def __init__(self, dataset: Any, passes: Passes, source: Source, *, leading: int = 0) -> None:
         self.dataset = dataset
         self.passes = passes
+        self.source = source
         self.leading = leading
         """So many workers begin with an empty batch, to get the same share as in the interrupted pass."""
         self.resumed: dict[int, tuple[dict[str, Any], WorkerState]] = {}
         """Workers' positions and states to go on from."""
         self.said = ""
         self._at_start = b""
-        """The generators as they were before the pass."""
+        """Generators and source as they were before the pass."""
 
     def position(self) -> dict[str, Any]:
         """Return where this worker stands, with what it takes to read the pass again if that is how to get there."""
@@ -161,7 +161,7 @@ class Stream:
         worker = info.id if info is not None else 0
         resumed = self.resumed.pop(worker, None)
         is_late, self.leading = worker < self.leading, 0
-        self._at_start = _pack(find_generators(self.dataset))
+        self._at_start = _pack(self.source)
         if resumed is None:
             self.passes.begin()  # now, when the plain loader would
         return self._items(resumed, is_late)
@@ -175,11 +175,16 @@ class Stream:
             self._at_start = position.get("at_start", self._at_start)
             self.said = self.passes.go_on(
                 position,
-                before_pass=lambda: _restore(self._at_start, self.dataset),
-                before_item=lambda: _restore(state.rng, self.dataset),
+                before_pass=lambda: self._restore(self._at_start),
+                before_item=lambda: self._restore(state.rng),
             )
         yield from self.passes
 
+    def _restore(self, packed: bytes) -> None:
+        _restore(packed, self.source)
 
+
+_said = ""
+"""What went wrong when this worker went on from where another stood, with map-style data."""
 _stream: Stream | None = None
 """What this worker reads, if it is an iterable data set."""

@@ -6,6 +6,8 @@ the process is saved and set again, so that a value that the user edits between 
 """
 
 import collections
+import copy
+import io
 import json
 import weakref
 from collections.abc import Callable, Iterator
@@ -15,7 +17,15 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
-from spotproof.checkpoint.generators import GENERATORS, generator_state, set_generator_state
+from spotproof.checkpoint.generators import (
+    GENERATORS,
+    find_generators,
+    generator_state,
+    load_generators,
+    pack_generators,
+    set_generator_state,
+)
+from spotproof.checkpoint.holders import assign, held_by
 from spotproof.checkpoint.manifest import content_hash
 from spotproof.checkpoint.tree import TreeEncoder
 from spotproof.errors import UnsafeState
@@ -26,6 +36,7 @@ __all__ = ["ChangedAttributes"]
 
 _SCALARS = frozenset({int, float, bool, str, type(None)})
 _MISSING = object()
+_CONTAINERS = (list, dict, set, collections.deque)
 _FEW_ITEMS = 8
 """So few numbers are compared as they are, which is faster than by a hash."""
 _HASHED_BYTES = 2**16
@@ -43,6 +54,8 @@ class ChangedAttributes:
         self._device = trainer.lightning_module.device
         self._scalars: dict[str, dict[str, Any]] = {}
         self._others: dict[tuple[str, str], Callable[[Any], bool]] = {}
+        self._lengths: dict[str, int] = {}
+        """Of containers that a checkpoint can't hold."""
         self._is_trainable = dict(_trainable(trainer))
         for part in parts(trainer):
             scalars = self._scalars[part.place] = {}
@@ -51,6 +64,8 @@ class ChangedAttributes:
                     scalars[name] = value
                 elif (unchanged := _mark(value, is_data=not isinstance(part.target, torch.nn.Module))) is not None:
                     self._others[part.place, name] = unchanged
+                elif isinstance(value, _CONTAINERS):
+                    self._lengths[f"{part.place}.{name}"] = len(value)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what changed, by place and name."""
@@ -91,6 +106,33 @@ class ChangedAttributes:
             if name in state["trainable"]:
                 parameter.requires_grad_(state["trainable"][name])
 
+    def plain(self) -> dict[str, dict[str, Any]]:
+        """Return the attributes alone, copied."""
+        return {
+            part.place: values
+            for part in parts(self._trainer)
+            if (values := {name: copy.deepcopy(_saved(value)) for name, value in self._changed(part)})
+        }
+
+    def load_plain(self, saved: dict[str, dict[str, Any]]) -> None:
+        """Set what :meth:`plain` returned."""
+        for part in parts(self._trainer):
+            for name, value in saved.get(part.place, {}).items():
+                self._set(part.target, name, value)
+
+    def lost(self) -> Iterator[tuple[str, str]]:
+        """Yield what changes and can't be saved, and what it is: iterators, and containers that grew."""
+        for part in parts(self._trainer):
+            for name, value in _attributes(part):
+                place, kind = f"{part.place}.{name}", type(value).__qualname__
+                is_iterator = isinstance(value, Iterator) and not isinstance(value, io.IOBase)
+                if is_iterator and not hasattr(value, "state_dict"):
+                    yield place, f"the position of an iterator ({kind})"
+                    continue
+                has_grown = isinstance(value, _CONTAINERS) and len(value) != self._lengths.get(place, 0)
+                if has_grown and _encoded(value) is None and not _generators(value):
+                    yield place, f"a {kind} of what is no plain value"
+
     def _changed(self, part: Part) -> Iterator[tuple[str, Any]]:
         scalars = self._scalars.get(part.place, {})
         for name, value in _attributes(part):
@@ -100,15 +142,17 @@ class ChangedAttributes:
             elif (unchanged := self._others.get((part.place, name))) is not None:
                 if not unchanged(value):
                     yield name, value
-            elif isinstance(value, GENERATORS) or _encoded(value) is not None:
+            elif isinstance(value, GENERATORS) or _encoded(value) is not None or _generators(value):
                 yield name, value
 
     def _set(self, target: Any, name: str, entry: dict[str, Any]) -> None:
-        if "generator" in entry:
+        if "generators" in entry:
+            load_generators(getattr(target, name, None), entry["generators"])
+        elif "generator" in entry:
             if isinstance(getattr(target, name, None), GENERATORS):
                 set_generator_state(getattr(target, name), entry["generator"])
         else:
-            _assign(target, name, _to(entry["value"], self._device) if entry["on_device"] else entry["value"])
+            assign(target, name, _to(entry["value"], self._device) if entry["on_device"] else entry["value"])
 
 
 def _attributes(part: Part) -> list[tuple[str, Any]]:
@@ -117,9 +161,9 @@ def _attributes(part: Part) -> list[tuple[str, Any]]:
         return [(name, getattr(target, name)) for name in sorted(part.only)]
     if part.is_plain:
         return [
-            (name, value) for name, value in vars(target).items() if type(value) in _SCALARS and name not in without
+            (name, value) for name, value in held_by(target).items() if type(value) in _SCALARS and name not in without
         ]
-    held = [(name, value) for name, value in list(vars(target).items()) if name not in without]
+    held = [(name, value) for name, value in held_by(target).items() if name not in without]
     return [(name, value) for name, value in held if not isinstance(value, torch.nn.Module)]
 
 
@@ -161,6 +205,13 @@ def _encoded(value: Any) -> tuple[bytes, list[torch.Tensor]] | None:
         return None
 
 
+def _generators(value: Any) -> list[tuple[str, Any]]:
+    """Return the generators that a value leads to which a checkpoint can't hold: a list of them, say, or a library's
+    object."""
+    is_other = isinstance(value, torch.nn.Module) or hasattr(value, "state_dict") or hasattr(value, "trainer")
+    return [] if is_other else find_generators(value)
+
+
 def _digest(value: Any) -> str | None:
     if isinstance(value, GENERATORS):
         return content_hash(json.dumps(generator_state(value)).encode())
@@ -182,7 +233,9 @@ def _saved(value: Any) -> dict[str, Any]:
     if type(value) in _SCALARS:
         return {"value": value, "on_device": False}
     encoded = _encoded(value)
-    return {"value": value, "on_device": encoded is not None and any(t.device.type != "cpu" for t in encoded[1])}
+    if encoded is None:
+        return {"generators": pack_generators(_generators(value))}
+    return {"value": value, "on_device": any(t.device.type != "cpu" for t in encoded[1])}
 
 
 def _of_module(part: Part) -> dict[str, Any]:
@@ -211,19 +264,9 @@ def _to(value: Any, device: torch.device) -> Any:
     if isinstance(value, torch.Tensor):
         return value.to(device)
     if isinstance(value, dict):
-        return type(value)({key: _to(item, device) for key, item in value.items()})
-    if isinstance(value, (list, tuple)):
-        return type(value)(_to(item, device) for item in value)
-    return value
-
-
-def _assign(target: Any, name: str, value: Any) -> None:
-    current: Any = getattr(target, name, None)
-    if type(current) is not type(value) or not isinstance(value, (list, dict, set, collections.deque)):
-        setattr(target, name, value)
-        return
-    current.clear()
-    if isinstance(value, (list, collections.deque)):
-        current.extend(value)
-    else:
-        current.update(value)
+        moved = copy.copy(value)  # of its own kind: some are not made of pairs
+        moved.update({key: _to(item, device) for key, item in value.items()})
+        return moved
+    if isinstance(value, tuple):
+        return tuple.__new__(type(value), [_to(item, device) for item in value])
+    return [_to(item, device) for item in value] if isinstance(value, list) else value

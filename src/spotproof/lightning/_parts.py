@@ -4,8 +4,8 @@ From the LightningModule, its submodules, the callbacks and the data module, wha
 metrics in plain lists, gradient scalers, meters of the user's own classes. Data is not walked into.
 """
 
-import sys
-import sysconfig
+import dis
+import enum
 import types
 from collections.abc import Iterator
 from pathlib import PurePath
@@ -17,6 +17,7 @@ import torchmetrics
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from spotproof.checkpoint.generators import GENERATORS
+from spotproof.checkpoint.holders import held_by, is_of_user
 
 __all__ = ["Part", "parts"]
 
@@ -30,6 +31,8 @@ _NOT_THEIRS = frozenset(
 ) - {"training"}
 _OF_METRICS = frozenset(vars(torchmetrics.MeanMetric())) - {"training"}
 _OF_TRAINERS = frozenset({"accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"})
+_OF_OPTIMIZERS = frozenset(vars(torch.optim.SGD([torch.zeros(1)])))
+_OURS_AND_LIGHTNINGS = ("lightning", "spotproof")
 _OPAQUE = (
     Dataset,
     DataLoader,
@@ -41,7 +44,6 @@ _OPAQUE = (
     types.FunctionType,
     types.MethodType,
 )
-_LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 class Part(NamedTuple):
@@ -69,8 +71,12 @@ def parts(trainer: "pl.Trainer") -> Iterator[Part]:
     yield from walk.module("module", trainer.lightning_module, is_loose=False)
     for index, callback in enumerate(trainer.callbacks):  # type: ignore[attr-defined]
         kind = type(callback)
-        if kind.state_dict is pl.Callback.state_dict and _package(kind) not in ("lightning", "spotproof"):
-            yield from walk.object(f"callback {index} {kind.__qualname__}", callback, 0)
+        # What of the user's has a state_dict of its own says by it all that there is to say.
+        if _package(kind) not in _OURS_AND_LIGHTNINGS and _package(_definer(kind, "state_dict")) == "lightning":
+            yield from walk.object(f"callback {index} {kind.__qualname__}", callback, 0, _set_by_lightning(kind))
+    for index, optimizer in enumerate(trainer.optimizers):
+        if is_of_user(type(optimizer)):
+            yield Part(f"optimizer {index}", optimizer, without=_OF_OPTIMIZERS)
     datamodule = trainer.datamodule  # type: ignore[attr-defined]
     if datamodule is not None:
         yield from walk.object("datamodule", datamodule, 0)
@@ -102,15 +108,16 @@ class _Walk:
             if not is_plain and not is_metric:
                 yield from self._held(at, module, without, 0)
 
-    def object(self, place: str, value: Any, depth: int) -> Iterator[Part]:
+    def object(self, place: str, value: Any, depth: int, without: frozenset[str] = frozenset()) -> Iterator[Part]:
         """Yield *value*, an object of the user's, and what it leads to."""
         self._seen.add(id(value))
         self._num += 1
-        yield Part(place, value, without=_NOT_THEIRS)
-        yield from self._held(place, value, _NOT_THEIRS, depth)
+        without |= _NOT_THEIRS
+        yield Part(place, value, without=without)
+        yield from self._held(place, value, without, depth)
 
     def _held(self, place: str, owner: Any, without: frozenset[str], depth: int) -> Iterator[Part]:
-        for name, value in list(vars(owner).items()):
+        for name, value in held_by(owner).items():
             if name not in without:
                 yield from self._reached(f"{place}.{name}", value, depth + 1)
 
@@ -133,15 +140,30 @@ class _Walk:
             self._seen.add(id(value))
             if _package(type(value)) not in ("lightning", "spotproof"):
                 yield Part(place, value, only=frozenset(), is_stateful=True)
-        elif hasattr(value, "__dict__") and depth <= _MAX_DEPTH and self._is_theirs(type(value)):
+        elif depth <= _MAX_DEPTH and not isinstance(value, enum.Enum) and self._is_theirs(type(value)):
             yield from self.object(place, value, depth)
 
     def _is_theirs(self, kind: type) -> bool:
         """Whether a class is the user's own: a library's objects are not for us to change."""
-        if _package(kind) in self._packages:
-            return True
-        file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-        return file is not None and not file.startswith(_LIBRARIES) and _package(kind) != "spotproof"
+        return _package(kind) in self._packages or is_of_user(kind)
+
+
+def _definer(kind: type, name: str) -> type:
+    return next(base for base in kind.__mro__ if name in vars(base))
+
+
+def _set_by_lightning(kind: type) -> frozenset[str]:
+    """Return the attributes that Lightning's part of a class sets: its own ``state_dict`` says what counts of them."""
+    functions = [
+        value.__func__ if isinstance(value, (classmethod, staticmethod)) else value
+        for base in kind.__mro__
+        if _package(base) == "lightning"
+        for value in vars(base).values()
+    ]
+    codes = [value.__code__ for value in functions if isinstance(value, types.FunctionType)]
+    return frozenset(
+        each.argval for code in codes for each in dis.get_instructions(code) if each.opname == "STORE_ATTR"
+    )
 
 
 def _package(kind: type) -> str:

@@ -39,6 +39,7 @@ class LightningRun:
         self.files: KnownFiles | None = None
         self.loggers: LoggersOfRun | None = None
         self.buckets: BucketOrder | None = None
+        self._before_loaders: dict[str, dict[str, Any]] = {}
         self.before_fetch: BeforeFetch | None = None
         """Set while a save is made out of an interrupted fetch."""
         self._warned: set[str] = set()
@@ -50,6 +51,7 @@ class LightningRun:
         checkpoint = private.dump_checkpoint(self.trainer, positions)
         self._leave_out_unsafe_hparams(checkpoint)
         self._tell_late_parts(checkpoint["state_dict"])
+        self._tell_lost()
         checkpoint["spotproof"] = {
             "between": self.between,
             "rng": fetch.rng if fetch else RngState().state_dict(),
@@ -62,11 +64,17 @@ class LightningRun:
                 "files": self.files.state_dict() if self.files is not None else {},
                 "memories": private.file_memories(self.trainer),
             },
+            "before_loaders": self._before_loaders,
             "found": private.found(self.trainer),
             "clocks": private.clocks(self.trainer),
             "buckets": self.buckets.state_dict() if self.buckets is not None else None,
         }
         return checkpoint
+
+    def before_loaders_are_made(self, stage: str) -> None:
+        """Note what a hook that makes loaders may look at or draw from."""
+        attributes = self.attributes.plain() if self.attributes is not None else {}
+        self._before_loaders[stage] = {"attributes": attributes, "rng": RngState().state_dict()}
 
     def _tell_late_parts(self, weights: dict[str, Any]) -> None:
         """A resume makes the model anew, and Lightning refuses weights that it has no place for then."""
@@ -81,6 +89,15 @@ class LightningRun:
                 "A resume can't load them into the model that the script makes then. Make them in __init__, setup or "
                 "configure_model."
             )
+
+    def _tell_lost(self) -> None:
+        for place, what in self.attributes.lost() if self.attributes is not None else ():
+            if place not in self._warned:
+                self._warned.add(place)
+                self._warn(
+                    f"{place} can't be saved: it is {what}. After a resume it is as the script makes it. Hold numbers, "
+                    "texts, tensors, named tuples or dataclasses, or give what holds it state_dict and load_state_dict."
+                )
 
     def _leave_out_unsafe_hparams(self, checkpoint: dict[str, Any]) -> None:
         """Drop hyperparameters that can't be stored safely: a resume does not need them, the script makes them anew."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelPruning
 
 from spotproof.checkpoint import Manifest, RngState, read_manifest
 from spotproof.checkpoint.buckets import bucket_order
@@ -141,6 +141,7 @@ class SpotCheckpoint(Callback):
             trainer,
             before_batch=lambda: self._at_safe_point(trainer),
             after_training=lambda: self._at_end(trainer),
+            before_loaders=self._before_loaders,
             on_order_mismatch=self._warn,
         )
         self._saves.run.trainer = trainer
@@ -330,6 +331,11 @@ class SpotCheckpoint(Callback):
         self._hooks.positions = self._hooks.rng_of_finished_run = None
         self._saves.begin(trainer.global_step)
         self._progress.plan(planned_steps(trainer))
+        if any(isinstance(each, ModelPruning) for each in trainer.callbacks):  # type: ignore[attr-defined]
+            self._warn(
+                "A resume can't be exact with ModelPruning: Lightning's checkpoints hold pruned weights without the "
+                "masks, so that after a resume they train on. Prune in a training of its own, after this one."
+            )
         for kind in private.data_without_position(trainer):
             self._warn(
                 f"The position in the training data ({kind}) can't be saved: a resume within an epoch reads it again "
@@ -361,6 +367,16 @@ class SpotCheckpoint(Callback):
         private.restore_file_memories(trainer, self._resumed["model_checkpoints"]["memories"])
         private.restore_clocks(trainer, self._resumed["clocks"])
         RngState().load_state_dict(self._resumed["rng"])
+
+    def _before_loaders(self, stage: str) -> None:
+        """Let the user's hooks make loaders as those that the resumed run reads were made."""
+        run = self._saves.run
+        is_within = self._resumed is not None and self._resumed["between"] != "end"
+        before = self._resumed["before_loaders"].get(stage) if self._resumed is not None and is_within else None
+        if before is not None and run.attributes is not None:
+            run.attributes.load_plain(before["attributes"])
+            RngState().load_state_dict(before["rng"])
+        run.before_loaders_are_made(stage)
 
     def _restore_attributes(self) -> None:
         attributes = self._saves.run.attributes
@@ -406,6 +422,7 @@ class SpotCheckpoint(Callback):
     def on_exception(self, trainer: "pl.Trainer", pl_module: "pl.LightningModule", exception: BaseException) -> None:
         """Let a save under way become durable; what was trained since is lost, as in a kill."""
         if isinstance(exception, Woken):
+            private.let_go_of_fetchers(trainer)
             self._departure.left_early(trainer.global_step)
         elif self._checkpointer.attempt is not None and not isinstance(exception, SystemExit):
             self._checkpointer.wait(ERROR_PATIENCE_SECONDS)

@@ -35,7 +35,7 @@ from spotproof.lightning._private.loops import (
     saved_positions,
     validation_states,
 )
-from spotproof.lightning._private.notices import NoticeHooks, handlers_to_restore
+from spotproof.lightning._private.notices import NoticeHooks, handlers_to_restore, let_go_of_fetchers
 from spotproof.lightning._private.ranks import choose_checkpoint, forget_choice, refuse_strategy, restore_weights
 from spotproof.lightning._private.run import restore_run_state, run_state
 
@@ -58,6 +58,7 @@ __all__ = [
     "found",
     "handlers_to_restore",
     "is_between_optimizer_steps",
+    "let_go_of_fetchers",
     "log_dir_of",
     "logged_steps",
     "positions",

@@ -15,6 +15,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.loops.fetchers import _PrefetchDataFetcher
+from lightning.pytorch.loops.training_epoch_loop import RestartStage
 from torch.utils.data import DataLoader
 
 from spotproof.checkpoint import RngState
@@ -46,6 +47,7 @@ class FitHooks:
         *,
         before_batch: Callable[[], None],
         after_training: Callable[[], None],
+        before_loaders: Callable[[str], None],
         on_order_mismatch: Callable[[str], None],
     ) -> None:
         self._trainer = trainer
@@ -54,6 +56,7 @@ class FitHooks:
         self._num_sanity_val_steps = trainer.num_sanity_val_steps
         self._before_batch = before_batch
         self._after_training = after_training
+        self._before_loaders = before_loaders
         self._on_order_mismatch = on_order_mismatch
         self.positions: Positions | None = None
         """Where to go on in the training data, until training starts."""
@@ -85,11 +88,28 @@ class FitHooks:
             end()
             self._after_training()
 
+        around(self._fit_loop, "setup_data", before=self._before_train_loaders)
+        around(self._epoch_loop, "update_restart_stage", after=self._nothing_is_half_done)
         self._epoch_loop.advance = advance_after_call
         self._epoch_loop.on_run_start = start_without_restart
         self._fit_loop.on_run_end = end_with_call
         self._fit_loop._load_combined_loader_states = self._prepare_loaders
-        around(self._epoch_loop.val_loop, "setup_data", after=self._prepare_validation)
+        val_loop = self._epoch_loop.val_loop
+        around(val_loop, "setup_data", before=self._before_val_loaders, after=self._prepare_validation)
+
+    def _before_train_loaders(self) -> None:
+        if self._fit_loop._combined_loader is None or self._fit_loop._should_reload_train_dl:
+            self._before_loaders("train")
+
+    def _before_val_loaders(self) -> None:
+        val_loop = self._epoch_loop.val_loop
+        if val_loop._combined_loader is None or val_loop._should_reload_val_dl:
+            self._before_loaders("validation")
+
+    def _nothing_is_half_done(self) -> None:
+        # Lightning guesses from counters, which batches that were skipped or None have set apart.
+        if self.is_resuming:
+            self._epoch_loop._restart_stage = RestartStage.RESTARTED_ON_LAST
 
     def skip_sanity_check(self) -> None:
         """Leave out the sanity check, as Lightning does where an epoch is unfinished: it was made in the first attempt,
@@ -102,7 +122,9 @@ class FitHooks:
         for loop, name in (
             (self._epoch_loop, "advance"),
             (self._epoch_loop, "on_run_start"),
+            (self._epoch_loop, "update_restart_stage"),
             (self._fit_loop, "on_run_end"),
+            (self._fit_loop, "setup_data"),
             (self._fit_loop, "_load_combined_loader_states"),
             (self._epoch_loop.val_loop, "setup_data"),
         ):

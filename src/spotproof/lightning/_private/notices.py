@@ -11,7 +11,7 @@ from lightning.pytorch.loops.fetchers import _DataLoaderIterDataFetcher
 
 from spotproof.lightning._private.around import around
 
-__all__ = ["NoticeHooks", "handlers_to_restore"]
+__all__ = ["NoticeHooks", "handlers_to_restore", "let_go_of_fetchers"]
 
 
 class NoticeHooks:
@@ -99,6 +99,13 @@ class NoticeHooks:
         ):
             for name in names:
                 vars(loop).pop(name, None)
+
+
+def let_go_of_fetchers(trainer: "pl.Trainer") -> None:
+    """Let go of a fetcher whose loaders were just being started: Lightning fails when it tears it down."""
+    for loop in (trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop):
+        if loop._combined_loader is not None and loop._combined_loader._iterator is None:
+            loop._data_fetcher = None
 
 
 def handlers_to_restore(trainer: "pl.Trainer") -> dict[int, Any]:

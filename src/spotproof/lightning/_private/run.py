@@ -27,6 +27,7 @@ def run_state(trainer: "pl.Trainer") -> dict[str, Any]:
         "results": {key: _result_state(metric) for key, metric in trainer.fit_loop.epoch_loop._results.items()},
         "should_stop": trainer.should_stop,
         "last_reload_epoch": trainer.fit_loop._last_train_dl_reload_epoch,
+        "last_val_reload_epoch": trainer.fit_loop.epoch_loop.val_loop._last_val_dl_reload_epoch,
         # With manual optimization nobody but the user knows whether gradients wait for the next batch; otherwise they
         # do where a notice came in the middle of an accumulation.
         "gradients": {}
@@ -53,6 +54,7 @@ def restore_run_state(trainer: "pl.Trainer", state: dict[str, Any]) -> None:
         if name in state["gradients"]:
             parameter.grad = state["gradients"][name].to(parameter.device)
     trainer.fit_loop._last_train_dl_reload_epoch = state["last_reload_epoch"]
+    trainer.fit_loop.epoch_loop.val_loop._last_val_dl_reload_epoch = state["last_val_reload_epoch"]
 
 
 _BUILTIN_REDUCTIONS = (min, max, sum)

@@ -1,0 +1,175 @@
+"""What a loader reads with, its data set and its collate function, as one state.
+
+That is the generators they lead to, and the plain attributes that changed since the loader was made: the epoch that a
+callback tells a data set, labels that training corrects, what a collate function counts. What the user edits between
+two attempts keeps its new value.
+"""
+
+import base64
+import json
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from spotproof.checkpoint.generators import GENERATORS, find_generators, load_generators, pack_generators
+from spotproof.checkpoint.holders import assign, held_by, is_of_user
+from spotproof.checkpoint.passes import has_state
+from spotproof.checkpoint.tree import TreeEncoder, decode_tree
+from spotproof.errors import UnsafeState
+
+__all__ = ["Source"]
+
+T = TypeVar("T")
+_NUM_WATCHED = 3
+_MAX_DEPTH = 4
+_MAX_HOLDERS = 64
+_MAX_ITEMS = 1024
+"""Longer containers are data, which no training changes."""
+_MAX_BYTES = 2**20
+"""Larger tensors and arrays are."""
+_SCALARS = frozenset({int, float, bool, str, type(None)})
+
+
+class Source:
+    """The data set and the collate function of a loader.
+
+    Where it goes to a loader's worker along with them, it is of the worker's own copies.
+    """
+
+    def __init__(self, dataset: Any, collate: Any = None) -> None:
+        """Note how things are, before anything is read."""
+        self._roots = {"dataset": dataset, "collate_fn": collate}
+        self._is_stream = isinstance(dataset, IterableDataset)
+        self._own_counts: set[str] = set()
+        self._num_watched = 0
+        self._initial = {path: json.dumps(value) for path, value in self._values()}
+        self._generators: list[tuple[str, Any]] | None = None
+        """Of a worker, which sends their states with each batch."""
+
+    def fetch(self, fetch: Callable[[], T]) -> T:
+        """Return what *fetch* does, and learn from the first few which numbers of its own the data set counts then.
+
+        Such a count says what this process has done, and begins anew with it.
+        """
+        if self._num_watched == _NUM_WATCHED:
+            return fetch()
+        self._num_watched += 1
+        before = self._counts()
+        fetched = fetch()
+        self._own_counts.update(path for path, value in self._counts().items() if before.get(path, value) != value)
+        return fetched
+
+    def _counts(self) -> dict[str, int]:
+        return {
+            f"{place}.{name}": value
+            for place, holder in self._holders()
+            if place.startswith("dataset")
+            for name, value in held_by(holder).items()
+            if type(value) is int
+        }
+
+    def pack(self) -> bytes:
+        """Return the state; of a worker only generators and what the collate function counts, cheap for each batch."""
+        if get_worker_info() is None:
+            generators = find_generators(self._roots)
+        elif self._generators is None:
+            generators = self._generators = find_generators(self._roots)
+        else:
+            generators = self._generators
+        changed = {path: value for path, value in self._values() if self._initial.get(path) != json.dumps(value)}
+        return json.dumps([pack_generators(generators).decode(), changed]).encode()
+
+    def load(self, packed: bytes) -> str:
+        """Set what :meth:`pack` returned; return "" or, if a generator is not there to be set, words that say so."""
+        generators, changed = json.loads(packed)
+        holders = dict(self._holders()) if changed else {}
+        for path, saved in changed.items():
+            place, _, name = path.rpartition(".")
+            if place in holders:
+                assign(holders[place], name, _decoded(saved))
+        lost = load_generators(self._roots, generators.encode())
+        return f"its generator {lost[0]} is not there yet when the resume begins" if lost else ""
+
+    def _values(self) -> Iterator[tuple[str, Any]]:
+        is_in_worker = get_worker_info() is not None
+        for place, holder in self._holders():
+            if is_in_worker and place.startswith("dataset") and not self._is_stream:
+                continue  # of which the main process has its own, that what trains can change
+            for name, value in held_by(holder).items():
+                if f"{place}.{name}" in self._own_counts:
+                    continue
+                if type(value) in _SCALARS:
+                    yield f"{place}.{name}", {"scalar": value}
+                elif not is_in_worker and _is_small(value) and (encoded := _encoded(value)) is not None:
+                    yield f"{place}.{name}", encoded
+
+    def _holders(self) -> Iterator[tuple[str, Any]]:
+        """Yield the objects of the user's that may change: not what has a state of its own, nor models."""
+        queue: deque[tuple[str, Any, int]] = deque((name, root, 0) for name, root in self._roots.items())
+        seen: set[int] = set()
+        while queue and len(seen) < _MAX_HOLDERS:
+            place, value, depth = queue.popleft()
+            if id(value) in seen or depth > _MAX_DEPTH or not _is_holder(value) or has_state(value):
+                continue
+            seen.add(id(value))
+            if is_of_user(type(value)):
+                yield place, value
+            for name, part in held_by(value).items():
+                parts = (
+                    enumerate(part) if isinstance(part, (list, tuple)) and len(part) <= _MAX_HOLDERS else [("", part)]
+                )
+                queue.extend((f"{place}.{name}{index}", item, depth + 1) for index, item in parts)
+
+
+def _is_holder(value: Any) -> bool:
+    """Whether *value* is an object with attributes that belong to the data; a whole training hangs on the others."""
+    is_other = isinstance(value, (*GENERATORS, torch.Tensor, torch.nn.Module, type)) or hasattr(value, "trainer")
+    return not is_other and not callable(getattr(value, "__code__", None)) and bool(held_by(value))
+
+
+def _is_small(value: Any) -> bool:
+    """Whether *value* is so small that it can be looked at at each save, however it is nested."""
+    left = _MAX_ITEMS
+    queue = [value]
+    while queue:
+        item = queue.pop()
+        left -= 1
+        if left < 0 or getattr(item, "nbytes", 0) > _MAX_BYTES:
+            return False
+        if isinstance(item, (list, tuple, dict, set, frozenset, deque)):
+            if len(item) > left:
+                return False
+            queue.extend(item.values() if isinstance(item, dict) else item)
+    return True
+
+
+def _encoded(value: Any) -> dict[str, Any] | None:
+    encoder = TreeEncoder(allow_pickle=False)
+    try:
+        tree = encoder.encode(value, "")
+    except (UnsafeState, RecursionError):
+        return None
+    tensors = [
+        [
+            str(tensor.dtype).removeprefix("torch."),
+            list(tensor.shape),
+            base64.b64encode(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()).decode(),
+        ]
+        for _, tensor in encoder.tensors
+    ]
+    return {"tree": tree, "tensors": tensors}
+
+
+def _decoded(saved: dict[str, Any]) -> Any:
+    if "scalar" in saved:
+        return saved["scalar"]
+    tensors = [
+        torch.frombuffer(bytearray(base64.b64decode(data)), dtype=getattr(torch, kind)).reshape(shape)
+        if data
+        else torch.empty(shape, dtype=getattr(torch, kind))
+        for kind, shape, data in saved["tensors"]
+    ]
+    return decode_tree(saved["tree"], tensors)
