@@ -33,7 +33,7 @@ class Difference:
     detail: str
     """What is there on either side."""
     generators: tuple[str, ...] = ()
-    """If it is the state of random-number generators: which of them differ, of torch, numpy, random and your modules."""
+    """If it is the state of random-number generators: which differ, of torch, numpy, random and your modules."""
 
 
 def first_difference(

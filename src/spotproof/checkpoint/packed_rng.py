@@ -7,10 +7,10 @@ next_gauss, and python's words
 import struct
 from typing import Final, NamedTuple
 
-__all__ = ["MT_WORDS", "NUMPY_TAIL", "PYTHON_HEAD", "TORCH_SIZE", "PackedRng", "split_rng"]
+__all__ = ["MT_WORDS", "NUMPY_TAIL", "PYTHON_HEAD", "SIZE", "PackedRng", "split_rng"]
 
 MT_WORDS: Final = 624
-TORCH_SIZE: Final = struct.Struct("<I")
+SIZE: Final = struct.Struct("<I")
 NUMPY_TAIL: Final = struct.Struct("<iid")
 PYTHON_HEAD: Final = struct.Struct("<i?d")
 _NUMPY_BYTES: Final = 4 * MT_WORDS + NUMPY_TAIL.size
@@ -28,12 +28,12 @@ class PackedRng(NamedTuple):
 
 def split_rng(data: bytes) -> PackedRng | None:
     """Return the parts of what :func:`spotproof.checkpoint.rng.pack_rng` returned; None if *data* is something else."""
-    if len(data) < TORCH_SIZE.size:
+    if len(data) < SIZE.size:
         return None
-    (size,) = TORCH_SIZE.unpack_from(data)
-    numpy_at = TORCH_SIZE.size + size
+    (size,) = SIZE.unpack_from(data)
+    numpy_at = SIZE.size + size
     python_at = numpy_at + _NUMPY_BYTES
     end = python_at + _PYTHON_BYTES
-    if len(data) < end or data[end : end + 1] not in (b"", b"["):
+    if len(data) < end + SIZE.size or len(data) != end + SIZE.size + SIZE.unpack_from(data, end)[0]:
         return None
-    return PackedRng(data[TORCH_SIZE.size : numpy_at], data[numpy_at:python_at], data[python_at:end], data[end:])
+    return PackedRng(data[SIZE.size : numpy_at], data[numpy_at:python_at], data[python_at:end], data[end + SIZE.size :])

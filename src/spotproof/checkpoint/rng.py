@@ -10,7 +10,7 @@ import torch
 
 from spotproof.checkpoint.generators import GENERATORS, pack_generators, set_packed
 from spotproof.checkpoint.holders import is_module_of_user
-from spotproof.checkpoint.packed_rng import MT_WORDS, NUMPY_TAIL, PYTHON_HEAD, TORCH_SIZE, split_rng
+from spotproof.checkpoint.packed_rng import MT_WORDS, NUMPY_TAIL, PYTHON_HEAD, SIZE, split_rng
 
 __all__ = ["RngState", "pack_rng", "unpack_rng"]
 
@@ -46,15 +46,18 @@ def pack_rng() -> bytes:
     if name != "MT19937":
         raise ValueError(f"numpy's global generator is a {name}; only MT19937, the default, can be saved.")
     version, internal, next_gauss = random.getstate()
+    found = _of_modules()
+    of_modules = pack_generators(found) if found else b""
     return b"".join(
         (
-            TORCH_SIZE.pack(len(torch_state)),
+            SIZE.pack(len(torch_state)),
             torch_state,
             np.asarray(words, dtype="<u4").tobytes(),
             NUMPY_TAIL.pack(position, has_gauss, gauss),
             PYTHON_HEAD.pack(version, next_gauss is not None, next_gauss or 0.0),
             np.asarray(internal, dtype="<u4").tobytes(),
-            pack_generators(found) if (found := _of_modules()) else b"",
+            SIZE.pack(len(of_modules)),
+            of_modules,
         )
     )
 

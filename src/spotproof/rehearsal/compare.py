@@ -41,8 +41,8 @@ def compare_jobs(
 def compare_checkpoints(disturbed: Storage, undisturbed: Storage) -> Verdict | None:
     """Return the verdict of the newest checkpoints, or None if neither job wrote any.
 
-    A program that seeds torch alone, and draws nowhere else, has generators of numpy, of Python or of its own in another
-    state at each start. That is no difference of the model as long as nothing else differs, and only noted.
+    A program that seeds torch alone, and draws nowhere else, has generators of numpy, of Python or of its own in
+    another state at each start. That is no difference of the model as long as nothing else differs, and only noted.
     """
     one, other = newest_verified(disturbed), newest_verified(undisturbed)
     if one is None and other is None:

@@ -1,6 +1,7 @@
 """Generators that a program neither seeds nor draws from are no difference of the model; those it trains with are."""
 
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -47,6 +48,18 @@ def test_unseeded_generators_are_noted_and_nothing_more(tmp_path, seeds, names):
     assert verdict is not None
     assert verdict.is_identical
     assert f"The generators of {names} ended in other states" in verdict.note
+
+
+def test_unseeded_generators_of_ones_own_modules_are_noted(tmp_path, monkeypatch):
+    """A module that holds a generator, as many a helper does, and never draws from it."""
+    monkeypatch.setattr(sys.modules[__name__], "OF_THIS_MODULE", random.Random(1), raising=False)
+    a = saved(tmp_path / "a", seeds=(1, 1, 1))
+    OF_THIS_MODULE.seed(2)  # noqa: F821
+    verdict = compare_checkpoints(a, saved(tmp_path / "b", seeds=(1, 1, 1)))
+
+    assert verdict is not None
+    assert verdict.is_identical
+    assert "The generators of your modules ended in other states" in verdict.note
 
 
 def test_equal_ends_have_no_note(tmp_path):
