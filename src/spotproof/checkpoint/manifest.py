@@ -33,7 +33,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST_REGEX = re.compile(r"step-([0-9]{10,})\.json")
 _STATE_REGEX = re.compile(r"packs/[0-9a-f]{32}(?:\.[0-9]{1,9})?\.state")
 _PACK_REGEX = re.compile(r"packs/[0-9a-f]{32}(?:\.[0-9]{1,9})?\.safetensors")

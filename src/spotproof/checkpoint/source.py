@@ -5,7 +5,6 @@ callback tells a data set, labels that training corrects, what a collate functio
 two attempts keeps its new value.
 """
 
-import base64
 import json
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,8 +16,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from spotproof.checkpoint.generators import GENERATORS, find_generators, load_generators, pack_generators
 from spotproof.checkpoint.holders import assign, held_by, is_of_user
 from spotproof.checkpoint.passes import has_state
-from spotproof.checkpoint.tree import TreeEncoder, decode_tree
-from spotproof.errors import UnsafeState
+from spotproof.checkpoint.small_value import SmallValue, encode_small
 
 __all__ = ["Source"]
 
@@ -26,10 +24,6 @@ T = TypeVar("T")
 _NUM_WATCHED = 3
 _MAX_DEPTH = 4
 _MAX_HOLDERS = 64
-_MAX_ITEMS = 1024
-"""Longer containers are data, which no training changes."""
-_MAX_BYTES = 2**20
-"""Larger tensors and arrays are."""
 _SCALARS = frozenset({int, float, bool, str, type(None)})
 
 
@@ -45,7 +39,7 @@ class Source:
         self._is_stream = isinstance(dataset, IterableDataset)
         self._own_counts: set[str] = set()
         self._num_watched = 0
-        self._initial = {path: json.dumps(value) for path, value in self._values()}
+        self._initial = {path: value.fingerprint() for path, value in self._values()}
         self._generators: list[tuple[str, Any]] | None = None
         """Of a worker, which sends their states with each batch."""
 
@@ -79,7 +73,9 @@ class Source:
             generators = self._generators = find_generators(self._roots)
         else:
             generators = self._generators
-        changed = {path: value for path, value in self._values() if self._initial.get(path) != json.dumps(value)}
+        changed = {
+            path: value.to_json() for path, value in self._values() if self._initial.get(path) != value.fingerprint()
+        }
         return json.dumps([pack_generators(generators).decode(), changed]).encode()
 
     def load(self, packed: bytes) -> str:
@@ -89,11 +85,11 @@ class Source:
         for path, saved in changed.items():
             place, _, name = path.rpartition(".")
             if place in holders:
-                assign(holders[place], name, _decoded(saved))
+                assign(holders[place], name, SmallValue.from_json(saved))
         lost = load_generators(self._roots, generators.encode())
         return f"its generator {lost[0]} is not there yet when the resume begins" if lost else ""
 
-    def _values(self) -> Iterator[tuple[str, Any]]:
+    def _values(self) -> Iterator[tuple[str, SmallValue]]:
         is_in_worker = get_worker_info() is not None
         for place, holder in self._holders():
             if is_in_worker and place.startswith("dataset") and not self._is_stream:
@@ -101,10 +97,10 @@ class Source:
             for name, value in held_by(holder).items():
                 if f"{place}.{name}" in self._own_counts:
                     continue
-                if type(value) in _SCALARS:
-                    yield f"{place}.{name}", {"scalar": value}
-                elif not is_in_worker and _is_small(value) and (encoded := _encoded(value)) is not None:
-                    yield f"{place}.{name}", encoded
+                if is_in_worker and type(value) not in _SCALARS:
+                    continue
+                if (taken := encode_small(value)) is not None:
+                    yield f"{place}.{name}", taken
 
     def _holders(self) -> Iterator[tuple[str, Any]]:
         """Yield the objects of the user's that may change: not what has a state of its own, nor models."""
@@ -128,48 +124,3 @@ def _is_holder(value: Any) -> bool:
     """Whether *value* is an object with attributes that belong to the data; a whole training hangs on the others."""
     is_other = isinstance(value, (*GENERATORS, torch.Tensor, torch.nn.Module, type)) or hasattr(value, "trainer")
     return not is_other and not callable(getattr(value, "__code__", None)) and bool(held_by(value))
-
-
-def _is_small(value: Any) -> bool:
-    """Whether *value* is so small that it can be looked at at each save, however it is nested."""
-    left = _MAX_ITEMS
-    queue = [value]
-    while queue:
-        item = queue.pop()
-        left -= 1
-        if left < 0 or getattr(item, "nbytes", 0) > _MAX_BYTES:
-            return False
-        if isinstance(item, (list, tuple, dict, set, frozenset, deque)):
-            if len(item) > left:
-                return False
-            queue.extend(item.values() if isinstance(item, dict) else item)
-    return True
-
-
-def _encoded(value: Any) -> dict[str, Any] | None:
-    encoder = TreeEncoder(allow_pickle=False)
-    try:
-        tree = encoder.encode(value, "")
-    except (UnsafeState, RecursionError):
-        return None
-    tensors = [
-        [
-            str(tensor.dtype).removeprefix("torch."),
-            list(tensor.shape),
-            base64.b64encode(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()).decode(),
-        ]
-        for _, tensor in encoder.tensors
-    ]
-    return {"tree": tree, "tensors": tensors}
-
-
-def _decoded(saved: dict[str, Any]) -> Any:
-    if "scalar" in saved:
-        return saved["scalar"]
-    tensors = [
-        torch.frombuffer(bytearray(base64.b64decode(data)), dtype=getattr(torch, kind)).reshape(shape)
-        if data
-        else torch.empty(shape, dtype=getattr(torch, kind))
-        for kind, shape, data in saved["tensors"]
-    ]
-    return decode_tree(saved["tree"], tensors)
