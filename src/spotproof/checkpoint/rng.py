@@ -2,20 +2,16 @@
 modules of the user's own hold as globals."""
 
 import random
-import sys
 from typing import Any
 
 import numpy as np
 import torch
 
-from spotproof.checkpoint.generators import GENERATORS, pack_generators, set_packed
-from spotproof.checkpoint.holders import is_module_of_user
+from spotproof.checkpoint.generators import pack_generators, set_packed
+from spotproof.checkpoint.module_generators import generators_of_modules
 from spotproof.checkpoint.packed_rng import MT_WORDS, NUMPY_TAIL, PYTHON_HEAD, SIZE, split_rng
 
 __all__ = ["RngState", "pack_rng", "unpack_rng"]
-
-_MAX_ITEMS = 64
-"""Longer lists and dicts are data."""
 
 
 class RngState:
@@ -46,7 +42,7 @@ def pack_rng() -> bytes:
     if name != "MT19937":
         raise ValueError(f"numpy's global generator is a {name}; only MT19937, the default, can be saved.")
     version, internal, next_gauss = random.getstate()
-    found = _of_modules()
+    found = generators_of_modules()
     of_modules = pack_generators(found) if found else b""
     return b"".join(
         (
@@ -76,40 +72,4 @@ def unpack_rng(data: bytes) -> None:
     np.random.set_state(("MT19937", words, position, has_gauss, gauss))
     random.setstate((version, tuple(int(word) for word in internal), next_gauss if has_next else None))
     if parts.your_modules:
-        set_packed(_of_modules(), parts.your_modules)
-
-
-class _Modules:
-    """The user's modules that are loaded: looked for again when another one is."""
-
-    def __init__(self) -> None:
-        self._num_loaded = 0
-        self._names: list[str] = []
-
-    def names(self) -> list[str]:
-        if len(sys.modules) != self._num_loaded:
-            self._names = sorted(name for name, module in list(sys.modules.items()) if is_module_of_user(module))
-            self._num_loaded = len(sys.modules)
-        return self._names
-
-
-_modules = _Modules()
-
-
-def _of_modules() -> list[tuple[str, Any]]:
-    """Return (path, generator) of the generators that the user's modules hold, also in lists and dicts."""
-    found: dict[int, tuple[str, Any]] = {}
-    for name in _modules.names():
-        for attribute, value in list(vars(sys.modules[name]).items()) if name in sys.modules else ():
-            for path, item in _items(attribute, value):
-                if isinstance(item, GENERATORS):
-                    found.setdefault(id(item), (f"{name}.{path}", item))
-    return list(found.values())
-
-
-def _items(name: str, value: Any) -> list[tuple[str, Any]]:
-    if isinstance(value, dict) and len(value) <= _MAX_ITEMS and not name.startswith("__"):
-        return [(f"{name}.{key}", item) for key, item in value.items()]
-    if isinstance(value, (list, tuple)) and len(value) <= _MAX_ITEMS:
-        return [(f"{name}.{index}", item) for index, item in enumerate(value)]
-    return [(name, value)]
+        set_packed(generators_of_modules(), parts.your_modules)
