@@ -73,10 +73,10 @@ def test_steps_come_from_the_metric_that_is_named_for_them():
 def test_the_last_value_of_each_metric_is_kept():
     """Metrics are the first group of their expression, on any line; what is no finite number is not taken."""
     reader = MetricReader([{"Name": "loss", "Regex": r"loss=(\S+)"}, {"Name": "bare", "Regex": r"\d+\.\d+"}])
-    for at, line in enumerate(["loss=2.5", "loss=nan", "loss=x", "loss=inf", "nothing", "loss=-1e-3"]):
+    for at, line in enumerate(["loss=2.5", "loss=-1e-3", "loss=nan", "loss=x", "loss=inf", "loss=-inf", "nothing"]):
         reader.read(line, at)
 
-    assert (reader.last["loss"].value, reader.last["loss"].at) == (-0.001, 5)
+    assert (reader.last["loss"].value, reader.last["loss"].at) == (-0.001, 1)
     assert reader.last["bare"].value == 2.5
 
 
