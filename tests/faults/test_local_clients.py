@@ -241,10 +241,18 @@ def test_describe_repeats_the_request_with_the_services_defaults(endpoint, tmp_p
     assert answer["AlgorithmSpecification"]["EnableSageMakerMetricsTimeSeries"] is False
 
 
-def test_tags_of_a_job(endpoint):
+@pytest.fixture(scope="module")
+def tagged(endpoint, tmp_path_factory):
+    """The ARN of a job that has ended, with the tag ``a``."""
+    endpoint.platform._images["tagged"] = Image(tmp_path_factory.mktemp("tagged"), ["true"])
+    request = endpoint.request("tagged", "tagged", Tags=[{"Key": "a", "Value": "b"}])
+    endpoint.sagemaker.create_training_job(**request)
+    return endpoint.wait("tagged")["TrainingJobArn"]
+
+
+def test_tags_of_a_job(endpoint, tagged):
     """Those of its request, more of them, others, fewer; the SDK's ``attach`` asks for them."""
-    sagemaker = endpoint.sagemaker
-    arn = endpoint.wait("described")["TrainingJobArn"]
+    sagemaker, arn = endpoint.sagemaker, tagged
 
     def tags():
         return {tag["Key"]: tag["Value"] for tag in sagemaker.list_tags(ResourceArn=arn)["Tags"]}
@@ -269,10 +277,9 @@ def test_tags_of_a_job(endpoint):
         ([{"Key": f"k{number}", "Value": ""} for number in range(50)], "50 is the limit"),
     ],
 )
-def test_tags_that_are_refused(endpoint, tags, words):
+def test_tags_that_are_refused(endpoint, tagged, tags, words):
     """They change nothing; a job that they come with is not made."""
-    sagemaker = endpoint.sagemaker
-    arn = endpoint.wait("described")["TrainingJobArn"]
+    sagemaker, arn = endpoint.sagemaker, tagged
     sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "z", "Value": "z"}])
     before = sagemaker.list_tags(ResourceArn=arn)["Tags"]
 
@@ -281,9 +288,9 @@ def test_tags_that_are_refused(endpoint, tags, words):
     assert sagemaker.list_tags(ResourceArn=arn)["Tags"] == before
     if len(tags) < 50:
         with pytest.raises(ClientError, match=words):
-            sagemaker.create_training_job(**endpoint.request("tagged", "quick", Tags=tags))
+            sagemaker.create_training_job(**endpoint.request("not-made", "tagged", Tags=tags))
         with pytest.raises(ClientError, match="not found"):
-            sagemaker.describe_training_job(TrainingJobName="tagged")
+            sagemaker.describe_training_job(TrainingJobName="not-made")
     for wrong in (arn + "x", arn.replace("123456789012", "210987654321"), arn.replace("training", "processing")):
         with pytest.raises(ClientError, match="Requested resource not found"):
             sagemaker.list_tags(ResourceArn=wrong)

@@ -6,13 +6,13 @@ import logging
 import os
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from spotproof.storage import checked_key
 from spotproof.storage._s3 import S3Storage, split_s3_url
 
-__all__ = ["artifact_url", "upload_files", "upload_tree"]
+__all__ = ["artifact_url", "find_folders", "upload_files", "upload_tree"]
 
 _log = logging.getLogger(__name__)
 
@@ -20,6 +20,21 @@ _log = logging.getLogger(__name__)
 def artifact_url(output_url: str, job_name: str, name: str) -> str:
     """Return where an artifact goes: ``<S3OutputPath>/<job>/output/<name>``."""
     return f"{output_url.rstrip('/')}/{job_name}/output/{name}"
+
+
+def find_folders(ml_dirs: Iterable[Path], name: str) -> list[Path]:
+    """Return the folder *name*, such as ``output/data``, of each host's ``/opt/ml``.
+
+    Not one in whose place, or in whose parent's place, the job has put a link: it could lead anywhere on this machine.
+    """
+    found = []
+    for ml_dir in ml_dirs:
+        folder = ml_dir / name
+        if folder.is_symlink() or os.path.realpath(folder) != os.path.join(os.path.realpath(ml_dir), name):
+            _log.warning("nothing of %s is uploaded: the job has put a link in its place", folder)
+        else:
+            found.append(folder)
+    return found
 
 
 def upload_tree(folders: Sequence[Path], storage: S3Storage, url: str, scratch: Path) -> bool:
@@ -56,7 +71,7 @@ def upload_files(folders: Sequence[Path], storage: S3Storage, url: str) -> int:
     prefix = split_s3_url(url)[1].rstrip("/")
     count = 0
     for name, path in sorted(_merge(folders).items()):
-        real = path.resolve()
+        real = Path(os.path.realpath(path))  # Path.resolve() raises where links lead in a circle
         is_inside = any(real.is_relative_to(folder.resolve()) for folder in folders)
         if real.is_dir():
             continue

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from spotproof import contract
 from spotproof.errors import EngineError
-from spotproof.local.artifacts import artifact_url, upload_files, upload_tree
+from spotproof.local.artifacts import artifact_url, find_folders, upload_files, upload_tree
 from spotproof.local.fault_desk import AgentFaults
 from spotproof.local.hosts import Host
 from spotproof.local.images import EngineImage
@@ -207,7 +207,7 @@ class Attempt:
         if has_model:
             packages.insert(0, ("model.tar.gz", "model/", contract.MODEL_DIR))
         for archive, prefix, folder in packages:
-            folders = [host.plan.ml_dir / folder for host in self._hosts]
+            folders = find_folders((host.plan.ml_dir for host in self._hosts), folder)
             if plan.has_archives:
                 upload_tree(folders, storage, artifact_url(plan.output_url, plan.name, archive), self._directory)
             else:

@@ -36,6 +36,7 @@ FILES = {
     "listing": "tests/unit/local/test_listing.py",
     "routing": "tests/unit/local/test_routing.py",
     "search": "tests/unit/local/test_search.py",
+    "metrics": "tests/unit/local/test_metrics_api.py",
     "environment": "tests/unit/container/test_container_environment.py",
 }
 

@@ -64,6 +64,17 @@ def test_running_time_adds_up_over_attempts():
     assert state.billable_seconds(130) == 27
 
 
+def test_a_server_that_was_last_seen_before_the_last_transition_counts_until_then():
+    """The pulse is older than what the store has: the machines lived at least as long as the job's last transition."""
+    state = begin()
+    state.handle(ev.CapacityFound(10, 0))
+    state.handle(ev.Prepared(30, 0))
+    state.handle(ev.ServerLost(100, 12, has_files=False))
+    assert statuses(state)[-2:] == ["Interrupted", "Starting"]
+    assert [item.start_at for item in state.transitions[-2:]] == [30, 100]
+    assert state.training_seconds(100) == 20
+
+
 def test_a_reclaim_loses_the_files_and_an_end_keeps_them():
     """Kill says whether what is on the hosts may still be uploaded."""
     state = begin()

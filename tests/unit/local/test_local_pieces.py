@@ -1,6 +1,7 @@
 """Small pure pieces of the local platform: images, metrics, artifacts' names, log streams, the request's rules."""
 
 import os
+import shutil
 import sys
 import tarfile
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from spotproof.errors import SpecError
 from spotproof.local import Image, parse_image
-from spotproof.local.artifacts import artifact_url, upload_tree
+from spotproof.local.artifacts import artifact_url, find_folders, upload_files, upload_tree
 from spotproof.local.images import command_of
 from spotproof.local.logs import LogReader, LogWriter
 from spotproof.local.metrics import MetricReader
@@ -73,10 +74,10 @@ def test_steps_come_from_the_metric_that_is_named_for_them():
 def test_the_last_value_of_each_metric_is_kept():
     """Metrics are the first group of their expression, on any line; what is no finite number is not taken."""
     reader = MetricReader([{"Name": "loss", "Regex": r"loss=(\S+)"}, {"Name": "bare", "Regex": r"\d+\.\d+"}])
-    for at, line in enumerate(["loss=2.5", "loss=nan", "loss=x", "loss=inf", "nothing", "loss=-1e-3"]):
+    for at, line in enumerate(["loss=2.5", "loss=-1e-3", "loss=nan", "loss=x", "loss=inf", "loss=-inf", "nothing"]):
         reader.read(line, at)
 
-    assert (reader.last["loss"].value, reader.last["loss"].at) == (-0.001, 5)
+    assert (reader.last["loss"].value, reader.last["loss"].at) == (-0.001, 1)
     assert reader.last["bare"].value == 2.5
 
 
@@ -116,6 +117,37 @@ def test_a_tar_has_the_content_of_all_hosts_at_its_root(tmp_path):
         assert archive.getmember("link").issym()
     (tmp_path / "empty").mkdir()
     assert not upload_tree([tmp_path / "empty"], shelf, "s3://b/k", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model", "output/data", "output"])
+def test_a_link_in_the_place_of_a_folder_uploads_nothing(tmp_path, caplog, name):
+    """Neither what it leads to nor what its parent's does, wherever that is; the other host's folder is uploaded."""
+    first, second, elsewhere = tmp_path / "1", tmp_path / "2", tmp_path / "elsewhere"
+    for folder in (
+        first / "model",
+        second / "model",
+        first / "output/data",
+        second / "output/data",
+        elsewhere / "data",
+    ):
+        folder.mkdir(parents=True)
+    shutil.rmtree(first / name)
+    (first / name).symlink_to(elsewhere)
+
+    for asked in ("model", "output/data"):
+        is_away = asked.startswith(name)
+        assert find_folders([first, second], asked) == [folder / asked for folder in (first, second)][is_away:]
+    assert "has put a link in its place" in caplog.text
+
+
+def test_links_in_a_circle_are_no_files(tmp_path):
+    """Neither in the place of a folder nor in one."""
+    (tmp_path / "ml").mkdir()
+    (tmp_path / "ml/model").symlink_to("model")
+    assert find_folders([tmp_path / "ml"], "model") == []
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/round").symlink_to("round")
+    assert upload_files([tmp_path / "files"], _Shelf(), "s3://b/k/") == 0
 
 
 def test_a_log_keeps_lines_and_never_goes_back_in_time(tmp_path):
