@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -68,6 +69,59 @@ def test_the_articles_call(outputs):
         assert description["RetryStrategy"] == {"MaximumRetryAttempts": 3}
         bucket, _, key = description["model"].removeprefix("s3://").partition("/")
         assert platform.s3().head_object(Bucket=bucket, Key=key)["ContentLength"] > 1000
+
+
+JOB = f"""\
+name: article
+image_uri: sagemaker-tutorial
+role: arn:aws:iam::123456789012:role/SageMakerTraining
+instance_type: ml.m5.large
+use_spot_instances: true
+max_run: 3600
+max_wait: 7200
+max_retry_attempts: 3
+checkpoint_s3_uri: s3://{BUCKET}/file/checkpoints
+output_path: s3://{BUCKET}/file/output
+inputs: {{training: data}}
+hyperparameters:
+  data: DigitsDataModule
+  data.batch_size: 32
+  model.width: 4
+  optimizer: Adam
+  optimizer.lr: 0.001
+  trainer.limit_train_batches: 8
+  trainer.limit_val_batches: 2
+  trainer.max_epochs: 5
+  spot.every_n_steps: 4
+environment: {{OMP_NUM_THREADS: "1"}}
+"""
+
+
+@pytest.mark.slow
+def test_the_file_does_what_the_call_does(outputs):
+    """`launch job.yaml`, and once more with seven epochs: the same steps, and bit for bit the checkpoint of the SDK's
+    two calls."""
+    platform, text, _ = outputs
+    (platform.folder / "job.yaml").write_text(JOB)
+
+    def run(*arguments):
+        with platform.spotproof(*arguments) as process:
+            printed = process.communicate(timeout=600)[0]
+        return process.returncode, printed
+
+    reports = []
+    for more in ([], ["--set", "hyperparameters.trainer.max_epochs=7"]):
+        code, printed = run("launch", "job.yaml", "--local", "--wait", "--json", *more)
+        assert code == 0, printed
+        reports.append(json.loads(printed))
+    first, second = reports
+
+    assert (first["num_interruptions"], first["final_step"]) == (1, 40)
+    assert (second["attempts"][0]["resumed_from_step"], second["final_step"]) == (40, 56)
+    assert described(text)[1]["HyperParameters"]["trainer.max_epochs"] == "7"
+    places = [f"s3://{BUCKET}/checkpoints@56", f"s3://{BUCKET}/file/checkpoints@56"]
+    code, printed = run("env", "--", sys.executable, "-m", "spotproof", "checkpoints", "diff", *places)
+    assert code == 0, printed
 
 
 def test_script_mode(outputs):

@@ -100,7 +100,8 @@ def launch(
         _make_buckets(service, spec)
     upload_inputs(service, request, found)
     if goal.needs_supervision:
-        supervise_run(service, begin_run(spec.output_path, request, goal, now), as_json=as_json)
+        run = begin_run(spec.output_path, request, goal, now, is_local=service.is_local)
+        supervise_run(service, run, as_json=as_json)
         return
     arn = service.submit(request)
     note_launched(name, is_spot=spec.use_spot_instances)

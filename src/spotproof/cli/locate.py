@@ -15,7 +15,15 @@ from spotproof.userdir import user_folder
 if TYPE_CHECKING:
     from spotproof.launch import TrainingService
 
-__all__ = ["LocalServer", "ask_controls", "default_state_dir", "find_local_server", "open_service", "use_local_server"]
+__all__ = [
+    "LocalServer",
+    "ask_controls",
+    "default_state_dir",
+    "find_local_server",
+    "names_endpoint",
+    "open_service",
+    "use_local_server",
+]
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_SAGEMAKER", "AWS_ENDPOINT_URL")
 
@@ -46,9 +54,14 @@ def find_local_server(state_dir: Path | None = None) -> LocalServer | None:
     return LocalServer(url=url, environment=environment)
 
 
+def names_endpoint() -> bool:
+    """Return whether the environment says where the service is."""
+    return any(os.environ.get(name) for name in _ENDPOINTS)
+
+
 def use_local_server(state_dir: Path | None = None) -> bool:
     """Point this process at the local server, if one runs and the environment names no other; return whether it did."""
-    if any(os.environ.get(name) for name in _ENDPOINTS):
+    if names_endpoint():
         return False
     server = find_local_server(state_dir)
     if server is None:
@@ -71,7 +84,7 @@ def open_service(
     Raises:
         EngineError: No local server runs, and AWS was not asked for.
     """
-    if endpoint is None and not is_aws and not any(os.environ.get(name) for name in _ENDPOINTS):
+    if endpoint is None and not is_aws and not names_endpoint():
         require_local_server(state_dir)
     server = find_local_server(state_dir) if endpoint is not None else None
     if server is not None and server.url == (endpoint or "").rstrip("/"):

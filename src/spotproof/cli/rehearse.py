@@ -1,10 +1,7 @@
 """``demo`` and ``rehearse``."""
 
 import contextlib
-import os
 import random
-import shutil
-import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spotproof.cli.options import Inputs, JobFile, Json, Overrides, Profile
+from spotproof.cli.own_folder import own_folder
 from spotproof.errors import SpecError
 
 if TYPE_CHECKING:
@@ -28,8 +26,6 @@ DEMO_RECLAIM = "step:100,step:250"
 
 _BLIND_RECLAIM = "step:20,step:50"
 """Where no undisturbed run tells how long the job is."""
-_FOLDER_PREFIX = "spotproof-rehearsal-"
-"""Followed by the process id of its owner."""
 
 Hosts = Annotated[str, typer.Option(help="How hosts are isolated: auto, namespace or plain.")]
 Reclaim = Annotated[str, typer.Option(help="Interruption schedule, for example step:120,step:300 or every:60s.")]
@@ -188,27 +184,11 @@ def show_summary(summary: "Summary", as_json: bool) -> None:
         render_summary(summary, open_console())
 
 
-def _remove_orphans() -> None:
-    """Remove the folders of rehearsals that were killed: their processes have ended, but nobody tidied up."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*-*"):
-        pid = folder.name.removeprefix(_FOLDER_PREFIX).partition("-")[0]
-        try:
-            if not pid.isdigit() or folder.is_symlink() or folder.stat().st_uid != os.getuid():
-                continue
-            os.kill(int(pid), 0)
-        except ProcessLookupError:
-            shutil.rmtree(folder, ignore_errors=True)
-        except OSError:
-            continue  # another user's process has that number now
-
-
 @contextlib.contextmanager
 def _folder(state_dir: Path | None) -> Iterator[Path]:
     if state_dir is None:
-        _remove_orphans()
-        prefix = f"{_FOLDER_PREFIX}{os.getpid()}-"
-        with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
-            yield Path(folder)
+        with own_folder("spotproof-rehearsal-") as folder:
+            yield folder
         return
     if state_dir.exists() and (not state_dir.is_dir() or any(state_dir.iterdir())):
         raise SpecError(

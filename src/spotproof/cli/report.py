@@ -153,7 +153,7 @@ def _curve(
     metric: str | None,
 ) -> "tuple[Curve | None, str]":
     """Return the curve, or None and why there is none."""
-    from spotproof.report import Reach, choose_metric, curve_of, metric_points
+    from spotproof.report import Reach, choose_metric, curve_of, metric_points, stepless_metrics
 
     found = [metric_points(logs[each["TrainingJobName"]], each) for each in descriptions]
     source = "from the job's log, by its metric definitions"
@@ -168,6 +168,10 @@ def _curve(
         if name is None or name not in known:
             there = ", ".join([*in_log, *known])
             what = f"no metric {metric!r}" if metric else "no loss"
+            stepless = set().union(*(stepless_metrics(logs[each["TrainingJobName"]], each) for each in descriptions))
+            if not there and stepless and (metric is None or metric in stepless):
+                names = ", ".join(sorted(stepless))
+                return None, f"the log tells of {names}, and of no step beside it (as step=120 in the same line)"
             return None, f"{what} is in the log or in TensorBoard files" + (f"; there are {there}" if there else "")
     reaches = {
         summary.job_name: [

@@ -66,7 +66,7 @@ def supervise(
 
     It may be ended and started again, here or elsewhere: the run goes on from what the service and S3 know of it.
     """
-    from spotproof.cli.locate import open_service
+    from spotproof.cli.locate import names_endpoint, open_service
 
     now = datetime.now(timezone.utc)
     if not re.search(r"\.ya?ml$", target, re.IGNORECASE):
@@ -78,6 +78,8 @@ def supervise(
                 why="What was asked for stands in its record.",
                 do="Leave it out, or begin another run with its job.yaml.",
             )
+        if endpoint is None and not names_endpoint():
+            _check_side(target, is_local=is_local)
         service = open_service(endpoint=endpoint, is_aws=not is_local, state_dir=state_dir)
         supervise_run(service, _find_run(target), as_json=as_json)
         return
@@ -111,7 +113,8 @@ def supervise(
         for uri in {spec.output_path, spec.checkpoint_s3_uri or spec.output_path}:
             service.make_bucket(split_s3_uri(uri)[0])
     upload_inputs(service, request, found)
-    supervise_run(service, begin_run(spec.output_path, request, goal, now), as_json=as_json)
+    run = begin_run(spec.output_path, request, goal, now, is_local=service.is_local)
+    supervise_run(service, run, as_json=as_json)
 
 
 def goal_of(
@@ -180,7 +183,7 @@ def check_run(spec: "JobSpec", goal: "Goal", service: "TrainingService", now: da
         )
 
 
-def begin_run(output_path: str, request: dict[str, Any], goal: "Goal", now: datetime) -> _Run:
+def begin_run(output_path: str, request: dict[str, Any], goal: "Goal", now: datetime, *, is_local: bool) -> _Run:
     """Write the run's record; nothing of it is submitted yet. *request* bears the run's name."""
     from spotproof.storage import open_storage
     from spotproof.supervise import RunRecord, write_record
@@ -189,7 +192,8 @@ def begin_run(output_path: str, request: dict[str, Any], goal: "Goal", now: date
     place = _place_of(output_path, run)
     record = RunRecord(run=run, created_at=now, request=request, goal=goal)
     write_record(open_storage(place), record)
-    write_note(_KIND, run, {"place": place})  # so that its name is enough here; the record is what counts
+    # So that its name is enough here; the record is what counts.
+    write_note(_KIND, run, {"place": place, "is_local": is_local})
     return _Run(record=record, place=place)
 
 
@@ -220,6 +224,17 @@ def _noted_place(run: str) -> str:
             do="Name its folder, s3://…/RUN (it was printed when the run began), or a job.yaml for a new run.",
         )
     return place
+
+
+def _check_side(run: str, *, is_local: bool) -> None:
+    """Raise if the run began elsewhere than where it is looked for: its jobs are not there, and its record is not."""
+    began_local = read_note(_KIND, run).get("is_local", is_local)
+    if began_local != is_local:
+        raise SpecError(
+            f"Run {run} began on {'the local server' if began_local else 'AWS'}.",
+            why="Its jobs are there, and so is its record.",
+            do="Add --local." if began_local else "Leave out --local.",
+        )
 
 
 def supervise_run(service: "TrainingService", run: _Run, *, as_json: bool) -> None:

@@ -1,6 +1,5 @@
 """``tensorboard``: TensorBoard on what a job logs, wherever that lies."""
 
-import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spotproof.cli.options import Aws, Endpoint, JobName, Json, StateDir
+from spotproof.cli.own_folder import own_folder
 from spotproof.errors import SpecError
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ def tensorboard(
         else:
             print_line(f"{board.url}\n  {board.origin}\n  {command}")
         return
-    with tempfile.TemporaryDirectory(prefix="spotproof-tensorboard-", ignore_cleanup_errors=True) as folder:
+    with own_folder("spotproof-curves-") as folder:
         ended = threading.Event()
-        copying = threading.Thread(target=_keep_copied, args=(storage, Path(folder), ended), daemon=True)
-        url = _serve(folder, port)
+        copying = threading.Thread(target=_keep_copied, args=(storage, folder, ended), daemon=True)
+        url = _serve(str(folder), port)
         copying.start()
         if as_json:
             print_json({"job_name": job, "folder": board.url, "known_by": board.origin, "url": url})

@@ -90,12 +90,23 @@ def upload_inputs(service: "TrainingService", request: Mapping[str, Any], files:
 
 
 def _read_all(paths: Mapping[str, Path]) -> "dict[str, LocalFiles]":
+    from spotproof.cli.console import print_line
     from spotproof.launch import read_files
 
     if not paths:
         return {}
     with _progress("Reading", None) as advance:
-        return {name: read_files(path, on_bytes=advance) for name, path in paths.items()}
+        found = {name: read_files(path, on_bytes=advance) for name, path in paths.items()}
+    for content in found.values():
+        if content.linked_folders:
+            shown = ", ".join(content.linked_folders[:3]) + (", …" if len(content.linked_folders) > 3 else "")
+            print_line(
+                f"{content.source}: links to folders are left out: {shown}. Put the folder there, or name it as an "
+                "input of its own, if the job reads it.",
+                stderr=True,
+                style="yellow",
+            )
+    return found
 
 
 def _upload(
@@ -141,8 +152,8 @@ def _show(done: "Mapping[str, Uploaded]") -> None:
         if result.others:
             shown = ", ".join(result.others[:3]) + (", …" if len(result.others) > 3 else "")
             print_line(
-                f"{result.s3_uri} also holds {len(result.others)} files that are not in {name}: {shown}. "
-                "A job that reads the prefix gets them too.",
+                f"{result.s3_uri} also holds what is not in {name} ({len(result.others)}): {shown}. "
+                "A job that reads the prefix gets that, too.",
                 stderr=True,
                 style="yellow",
             )

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ class LocalFiles:
 
     source: Path
     files: tuple[LocalFile, ...]
+    linked_folders: tuple[str, ...] = ()
+    """Links to folders, which were left out: they may lead back to where they are."""
 
     @cached_property
     def digest(self) -> str:
@@ -67,7 +70,7 @@ def read_files(source: Path, *, on_bytes: Callable[[int], None] = lambda _: None
     Raises:
         SpecError: There is none, one can't be read, or one's name is no text.
     """
-    named = {source.name: source} if source.is_file() else dict(_files_below(source))
+    named, linked = ({source.name: source}, ()) if source.is_file() else _files_below(source)
     if not named:
         raise SpecError(
             f"Input {source} holds no file.", why="The service refuses an empty input.", do="Correct the path."
@@ -78,13 +81,15 @@ def read_files(source: Path, *, on_bytes: Callable[[int], None] = lambda _: None
         return _read_file(name, path, on_bytes)
 
     with ThreadPoolExecutor(max_workers=min(8, (os.cpu_count() or 1) + 2)) as pool:
-        return LocalFiles(source, tuple(pool.map(read, sorted(named.items()))))
+        return LocalFiles(source, tuple(pool.map(read, sorted(named.items()))), linked)
 
 
 def _read_file(name: str, path: Path, on_bytes: Callable[[int], None]) -> LocalFile:
     digest = hashlib.sha256()
     try:
         name.encode()
+        if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would be to wait for who writes to it
+            raise SpecError(f"{path} is no file: a pipe, a socket or a device.", do="Remove it from the input.")
         with path.open("rb") as file:
             before = os.fstat(file.fileno())
             while chunk := file.read(_CHUNK_BYTES):
@@ -99,8 +104,12 @@ def _read_file(name: str, path: Path, on_bytes: Callable[[int], None]) -> LocalF
     return LocalFile(name, path, before.st_size, before.st_mtime_ns, digest.hexdigest())
 
 
-def _files_below(folder: Path) -> list[tuple[str, Path]]:
-    found = []
-    for directory, _, names in os.walk(folder):
-        found += [(Path(directory, name).relative_to(folder).as_posix(), Path(directory, name)) for name in names]
-    return found
+def _files_below(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """Return the files by their names, and the names of links to folders."""
+    found: dict[str, Path] = {}
+    linked: list[str] = []
+    for directory, folders, names in os.walk(folder):
+        below = Path(directory).relative_to(folder)
+        found.update({(below / name).as_posix(): Path(directory, name) for name in names})
+        linked += [(below / name).as_posix() for name in folders if Path(directory, name).is_symlink()]
+    return found, tuple(sorted(linked))

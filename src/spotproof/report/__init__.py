@@ -11,7 +11,17 @@ from spotproof.report.chain import Chain, chain_of, chain_to_json, in_order, sha
 from spotproof.report.cost import Cost, PriceTag, price_tag, region_of, rehearsal_price_tag
 from spotproof.report.event_files import copy_event_files, has_event_files, read_scalars
 from spotproof.report.faults import FaultCount, FaultSummary
-from spotproof.report.loss import Curve, Mark, Piece, Point, Reach, choose_metric, curve_of, metric_points
+from spotproof.report.loss import (
+    Curve,
+    Mark,
+    Piece,
+    Point,
+    Reach,
+    choose_metric,
+    curve_of,
+    metric_points,
+    stepless_metrics,
+)
 from spotproof.report.page import build_page
 from spotproof.report.picture import check_image_name, write_image
 from spotproof.report.read import read_events, read_progress
@@ -57,6 +67,7 @@ __all__ = [
     "render_chain",
     "render_summary",
     "shares_checkpoints",
+    "stepless_metrics",
     "summarize",
     "to_json",
     "write_image",

@@ -4,7 +4,7 @@ A second run begins where the first stopped; what was computed and lost is there
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -12,7 +12,18 @@ from typing import Any, Final
 from spotproof.contract import PROGRESS_LINE_REGEX, STEP_METRIC_NAME
 from spotproof.report.attempts import Window, attempt_windows
 
-__all__ = ["Curve", "Mark", "Piece", "Point", "Reach", "choose_metric", "curve_of", "metric_points", "pieces_of"]
+__all__ = [
+    "Curve",
+    "Mark",
+    "Piece",
+    "Point",
+    "Reach",
+    "choose_metric",
+    "curve_of",
+    "metric_points",
+    "pieces_of",
+    "stepless_metrics",
+]
 
 _STEP_IN_LINE: Final = re.compile(r"\b(?:global_)?step\s*[=:]?\s*(\d+)\b", re.IGNORECASE)
 _LATE: Final = timedelta(minutes=1)
@@ -80,6 +91,22 @@ def metric_points(lines: Iterable[tuple[datetime, str]], description: Mapping[st
     A value's step is the one that its line names (``step=120``), else that of the last progress line before it; a value
     before any is left out.
     """
+    found: dict[str, list[Point]] = {}
+    for name, step, value, at in _values(lines, description):
+        if step is not None:
+            found.setdefault(name, []).append(Point(step=step, value=value, at=at))
+    return found
+
+
+def stepless_metrics(lines: Iterable[tuple[datetime, str]], description: Mapping[str, Any]) -> set[str]:
+    """Return the metrics that :func:`metric_points` has left values out of, because no step is known of them."""
+    return {name for name, step, _, _ in _values(lines, description) if step is None}
+
+
+def _values(
+    lines: Iterable[tuple[datetime, str]], description: Mapping[str, Any]
+) -> Iterator[tuple[str, int | None, float, datetime]]:
+    """Yield name, step, value and time of what the metric definitions find."""
     definitions = (description.get("AlgorithmSpecification") or {}).get("MetricDefinitions") or []
     regexes = []
     for definition in definitions:
@@ -90,7 +117,6 @@ def metric_points(lines: Iterable[tuple[datetime, str]], description: Mapping[st
         except re.error:
             continue  # the service's regular expressions are Java's
     progress = re.compile(PROGRESS_LINE_REGEX)
-    found: dict[str, list[Point]] = {}
     step: int | None = None
     for at, text in lines:
         told = progress.search(text)
@@ -99,13 +125,10 @@ def metric_points(lines: Iterable[tuple[datetime, str]], description: Mapping[st
             continue
         named = _STEP_IN_LINE.search(text)
         where = int(named[1]) if named is not None else step
-        if where is None:
-            continue
         for name, regex in regexes:
             value = _value_of(regex.search(text))
             if value is not None:
-                found.setdefault(name, []).append(Point(step=where, value=value, at=at))
-    return found
+                yield name, where, value, at
 
 
 def _value_of(found: "re.Match[str] | None") -> float | None:

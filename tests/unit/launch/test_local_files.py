@@ -64,3 +64,23 @@ def test_what_can_not_be_uploaded(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")).write_text("x")
     with pytest.raises(SpecError, match="no text"):
         read_files(tmp_path)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    """Opened, it would give nothing until somebody writes to it."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SpecError, match="a pipe, a socket or a device"):
+        read_files(tmp_path)
+
+
+def test_links(tmp_path: Path) -> None:
+    """A link to a file is its content; one to a folder is left out, by name, as it may lead back to where it is."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a").write_text("1")
+    (tmp_path / "to-file").symlink_to("sub/a")
+    (tmp_path / "sub" / "ring").symlink_to("..")
+
+    found = read_files(tmp_path)
+
+    assert [(file.name, file.size_bytes) for file in found.files] == [("sub/a", 1), ("to-file", 1)]
+    assert found.linked_folders == ("sub/ring",)

@@ -18,6 +18,7 @@ FILES = {
     "faults": "tests/faults/test_sync_agent_faults.py",
     "hosts": "tests/faults/test_local_hosts.py",
     "inputs": "tests/faults/test_local_inputs.py",
+    "curves": "tests/faults/test_tensorboard_output.py",
     "limits": "tests/faults/test_local_limits.py",
     "network": "tests/unit/local/test_network.py",
     "groups": "tests/unit/local/test_limits.py",

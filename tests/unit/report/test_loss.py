@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from test_summary import at, describe
 
-from spotproof.report import Point, Reach, choose_metric, curve_of, metric_points
+from spotproof.report import Point, Reach, choose_metric, curve_of, metric_points, stepless_metrics
 from spotproof.report.loss import Piece
 
 JOB: dict[str, Any] = {
@@ -46,6 +46,8 @@ def test_values_from_the_log():
     assert found.keys() == {"train:loss"}
     points = found["train:loss"]
     assert [(point.step, point.value) for point in points] == [(4, 0.5), (7, 0.2), (8, 0.1)]
+    assert stepless_metrics(lines, JOB) == {"train:loss"}
+    assert stepless_metrics(lines[1:], JOB) == set()
 
 
 @pytest.mark.parametrize(
