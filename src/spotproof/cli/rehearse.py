@@ -31,7 +31,9 @@ _FOLDER_PREFIX = "spotproof-rehearsal-"
 """Followed by the process id of its owner."""
 
 Hosts = Annotated[str, typer.Option(help="How hosts are isolated: auto, namespace or plain.")]
-Reclaim = Annotated[str, typer.Option(help="Interruption schedule, for example step:120,step:300 or every:60s.")]
+Reclaim = Annotated[
+    str, typer.Option(help="Interruption schedule, for example step:120,step:300 or every:60s.", metavar="SCHEDULE")
+]
 Compare = Annotated[bool, typer.Option(help="Also run undisturbed, and compare the models bit for bit.")]
 StateDir = Annotated[Path | None, typer.Option(help="Keep the platform's state in this new folder.")]
 AllowUnfired = Annotated[bool, typer.Option(help="Pass even if the job finished before a planned reclaim.")]
@@ -69,11 +71,17 @@ def rehearse(
     ] = None,
     sync_faults: Annotated[
         str | None,
-        typer.Option(help="What goes wrong with the mirroring of checkpoints, for example torn:0.2@seed=3,late:5s."),
+        typer.Option(
+            help="What goes wrong with the mirroring of checkpoints, for example torn:0.2@seed=3,late:5s.",
+            metavar="FAULTS",
+        ),
     ] = None,
     s3_faults: Annotated[
         str | None,
-        typer.Option(help="What goes wrong with S3, for example error:0.05@seed=1,latency:200ms,bandwidth:5MB/s."),
+        typer.Option(
+            help="What goes wrong with S3, for example error:0.05@seed=1,latency:200ms,bandwidth:5MB/s.",
+            metavar="FAULTS",
+        ),
     ] = None,
     compare: Compare = True,
     hosts: Hosts = "auto",
