@@ -83,4 +83,4 @@ app.add_typer(image.app, name="image")
 
 for group, prefix in ((app, ""), (prices.app, "prices "), (checkpoints.app, "checkpoints "), (image.app, "image ")):
     for command in group.registered_commands:
-        command.epilog = format_examples(prefix + (command.name or getattr(command.callback, "__name__", "")))
+        command.epilog = format_examples(prefix + str(command.name or getattr(command.callback, "__name__", "")))
