@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,33 @@ def test_a_wheel_has_all_that_is_no_code(tmp_path: Path) -> None:
     wanted = [package / "py.typed", *(package / "example").iterdir(), *traces]
     assert len(wanted) > 12
     assert {str(path.relative_to(package.parent)) for path in wanted if path.is_file()} <= names
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere", "file/below"])
+def test_a_state_folder_that_can_not_be(
+    place: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that can't be made gets words and a remedy, not an errno alone."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+
+    assert run(["serve", "--state-dir", place]) == 6
+    err = " ".join(capsys.readouterr().err.split())
+    assert f"{place}:" in err
+    assert "can't keep its state in" in err
+    assert "--state-dir FOLDER" in err
+
+
+def test_a_port_in_use_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """In our words alone."""
+    from spotproof.errors import EngineError
+    from spotproof.local.http_server import HttpServer
+
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(EngineError, match=f"Port {port} on 127.0.0.1 can't be used: Address already in use"):
+            HttpServer(port, lambda environ, start: [])
+    assert capsys.readouterr() == ("", "")
 
 
 def test_reclaim_of_something_else(capsys: pytest.CaptureFixture[str]) -> None:
