@@ -11,6 +11,7 @@ import typer.main
 import yaml
 
 from spotproof.cli.app import app
+from spotproof.cli.examples import EXAMPLES
 from spotproof.spec import parse_job_spec
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +55,24 @@ def test_commands_are_there(page: Path) -> None:
     """Each command on the page exists, with each of its options."""
     for line in commands_of(page):
         check_command(line)
+
+
+def test_examples_of_the_help_are_there() -> None:
+    """Below each command is how it is used: of every one, with options that it has, and within 80 columns."""
+    for command, lines in EXAMPLES.items():
+        text = "\n".join(lines).replace("\\\n", "")
+        for line in text.splitlines():
+            found = re.search(r"spotproof .*", line)
+            assert found is not None, line
+            assert f"spotproof {command}".strip() in line
+            check_command(found[0])
+    assert max(len(line) for lines in EXAMPLES.values() for line in lines) <= 76
+    assert {""} | set(_names(typer.main.get_command(app))) == set(EXAMPLES)
+
+
+def _names(group: Any, prefix: str = "") -> Iterator[str]:
+    for name, command in group.commands.items():
+        yield from _names(command, f"{prefix}{name} ") if hasattr(command, "commands") else [prefix + name]
 
 
 def test_commands_are_seen_and_wrong_ones_found() -> None:

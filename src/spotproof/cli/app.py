@@ -25,12 +25,14 @@ from spotproof.cli import (
     uploads,
     watch,
 )
+from spotproof.cli.examples import format_examples
 
 __all__ = ["app"]
 
 app = typer.Typer(
     name="spotproof",
     help="Train on machines that can be taken away, and end with exactly the same model.",
+    epilog=format_examples(""),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -78,3 +80,7 @@ app.command()(tensorboard.tensorboard)
 app.add_typer(prices.app, name="prices")
 app.add_typer(checkpoints.app, name="checkpoints")
 app.add_typer(image.app, name="image")
+
+for group, prefix in ((app, ""), (prices.app, "prices "), (checkpoints.app, "checkpoints "), (image.app, "image ")):
+    for command in group.registered_commands:
+        command.epilog = format_examples(prefix + str(command.name or getattr(command.callback, "__name__", "")))

@@ -21,16 +21,24 @@ _GIVEN = "Default: measured, else assumed."
 
 def plan(
     job: JobFile,
-    work: Annotated[str, typer.Option(help="Undisturbed training time, as 20h, or steps, as 12000steps.")],
+    work: Annotated[
+        str, typer.Option(help="Undisturbed training time, as 20h, or steps, as 12000steps.", metavar="TIME")
+    ],
     deadline: Annotated[
         str | None,
         typer.Option(
-            help="From the submission, as 36h, or a time as 2026-12-01T08:00Z. Default: job.yaml's.", show_default=False
+            help="From the submission, as 36h, or a time as 2026-12-01T08:00Z. Default: job.yaml's.",
+            metavar="TIME",
+            show_default=False,
         ),
     ] = None,
     traces: Annotated[
         list[str] | None,
-        typer.Option("--trace", help="FILE[@price=0.97][@zone=…][@speed=…][@polarity=…]; may be repeated."),
+        typer.Option(
+            "--trace",
+            help="FILE or recorded:NAME, with @price=0.97, @zone=, @speed=, @polarity=; may be repeated.",
+            metavar="TRACE",
+        ),
     ] = None,
     is_fitted: Annotated[
         bool, typer.Option("--fitted", help="Draw up- and down-times like the trace's, for a short record.")
@@ -38,21 +46,35 @@ def plan(
     prices: Annotated[
         Path | None, typer.Option(help="File of prices. Default: what `prices update` wrote.", metavar="FILE")
     ] = None,
-    spot_price: Annotated[float | None, typer.Option(help="USD per hour of one instance.")] = None,
-    on_demand_price: Annotated[float | None, typer.Option(help="USD per hour of one instance.")] = None,
+    spot_price: Annotated[float | None, typer.Option(help="USD per hour of one instance.", metavar="USD")] = None,
+    on_demand_price: Annotated[float | None, typer.Option(help="USD per hour of one instance.", metavar="USD")] = None,
     measured: Annotated[
         str | None,
-        typer.Option(help="What `rehearse --json` or `report --json` printed, or a place of checkpoints."),
+        typer.Option(
+            help="What `rehearse --json` or `report --json` printed, or a place of checkpoints.", metavar="PLACE"
+        ),
     ] = None,
     is_aws: Annotated[bool, typer.Option("--aws", help="An s3:// place of --measured is on AWS.")] = False,
-    uptime: Annotated[str | None, typer.Option(help="Mean time between reclaims, without a trace.")] = None,
-    downtime: Annotated[str | None, typer.Option(help="Mean time without capacity, without a trace.")] = None,
-    stall: Annotated[str | None, typer.Option(help=f"A save stops training. {_GIVEN}")] = None,
-    commit: Annotated[str | None, typer.Option(help=f"A save until it is committed. {_GIVEN}")] = None,
-    mirror: Annotated[str | None, typer.Option(help="From there until it is in S3. Default: assumed.")] = None,
-    platform: Annotated[str | None, typer.Option(help="A machine until Training. Default: assumed.")] = None,
-    warm_up: Annotated[str | None, typer.Option(help=f"From Training to the first step. {_GIVEN}")] = None,
-    confidence: Annotated[float, typer.Option(help="The least P(deadline) that is acceptable.")] = 0.99,
+    uptime: Annotated[
+        str | None, typer.Option(help="Mean time between reclaims, without a trace.", metavar="TIME")
+    ] = None,
+    downtime: Annotated[
+        str | None, typer.Option(help="Mean time without capacity, without a trace.", metavar="TIME")
+    ] = None,
+    stall: Annotated[str | None, typer.Option(help=f"A save stops training. {_GIVEN}", metavar="TIME")] = None,
+    commit: Annotated[str | None, typer.Option(help=f"A save until it is committed. {_GIVEN}", metavar="TIME")] = None,
+    mirror: Annotated[
+        str | None, typer.Option(help="From there until it is in S3. Default: assumed.", metavar="TIME")
+    ] = None,
+    platform: Annotated[
+        str | None, typer.Option(help="A machine until Training. Default: assumed.", metavar="TIME")
+    ] = None,
+    warm_up: Annotated[
+        str | None, typer.Option(help=f"From Training to the first step. {_GIVEN}", metavar="TIME")
+    ] = None,
+    confidence: Annotated[
+        float, typer.Option(help="The least P(deadline) that is acceptable.", metavar="SHARE")
+    ] = 0.99,
     jobs: Annotated[int, typer.Option(help="Simulated start times.", min=1, max=10_000_000)] = 10_000,
     seed: Annotated[int, typer.Option(help="Of everything that is random.", min=0)] = 0,
     profile: Profile = None,

@@ -28,7 +28,9 @@ _BLIND_RECLAIM = "step:20,step:50"
 """Where no undisturbed run tells how long the job is."""
 
 Hosts = Annotated[str, typer.Option(help="How hosts are isolated: auto, namespace or plain.")]
-Reclaim = Annotated[str, typer.Option(help="Interruption schedule, for example step:120,step:300 or every:60s.")]
+Reclaim = Annotated[
+    str, typer.Option(help="Interruption schedule, for example step:120,step:300 or every:60s.", metavar="SCHEDULE")
+]
 Compare = Annotated[bool, typer.Option(help="Also run undisturbed, and compare the models bit for bit.")]
 StateDir = Annotated[Path | None, typer.Option(help="Keep the platform's state in this new folder.")]
 Prices = Annotated[
@@ -72,11 +74,17 @@ def rehearse(
     ] = None,
     sync_faults: Annotated[
         str | None,
-        typer.Option(help="What goes wrong with the mirroring of checkpoints, for example torn:0.2@seed=3,late:5s."),
+        typer.Option(
+            help="What goes wrong with the mirroring of checkpoints, for example torn:0.2@seed=3,late:5s.",
+            metavar="FAULTS",
+        ),
     ] = None,
     s3_faults: Annotated[
         str | None,
-        typer.Option(help="What goes wrong with S3, for example error:0.05@seed=1,latency:200ms,bandwidth:5MB/s."),
+        typer.Option(
+            help="What goes wrong with S3, for example error:0.05@seed=1,latency:200ms,bandwidth:5MB/s.",
+            metavar="FAULTS",
+        ),
     ] = None,
     compare: Compare = True,
     hosts: Hosts = "auto",

@@ -32,12 +32,13 @@ class HttpServer:
 
     def __init__(self, port: int, application: Callable[..., Iterable[bytes]]) -> None:
         try:
-            self._server = ThreadedWSGIServer("127.0.0.1", port, application, _Handler)
+            # Bound here: werkzeug would say on stderr, and in its own words, that the port is taken.
+            with socket.create_server(("127.0.0.1", port)) as bound:
+                port = bound.getsockname()[1]
+                self._server = ThreadedWSGIServer("127.0.0.1", port, application, _Handler, fd=bound.fileno())
         except OSError as error:
             raise _port_error(port, error) from error
-        except SystemExit as error:  # werkzeug's own way to say that the port is taken
-            raise _port_error(port, error.__context__ or error) from error
-        self.port = self._server.server_port
+        self.port = port
         self._lock = threading.Lock()
         self._ready: set[threading.Thread] = set()
         self._is_closed = False

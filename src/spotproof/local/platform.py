@@ -150,8 +150,15 @@ class LocalSageMaker:
         return self._s3.url
 
     def __enter__(self) -> "LocalSageMaker":
-        self.state_dir.mkdir(parents=True, exist_ok=True)
-        self._take_state_dir()
+        try:
+            self.state_dir.mkdir(parents=True, exist_ok=True)
+            self._take_state_dir()
+        except OSError as error:
+            raise EngineError(
+                f"The local platform can't keep its state in {self.state_dir}:",
+                why=f"{error.strerror}.",
+                do="Name a folder that can be written: --state-dir FOLDER.",
+            ) from error
         try:
             self._open()
         except BaseException:

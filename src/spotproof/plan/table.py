@@ -17,6 +17,8 @@ __all__ = ["format_duration", "render_plan"]
 
 _BAR_CELLS: Final = 10
 _EIGHTHS: Final = "▏▎▍▌▋▊▉█"
+_WIDE: Final = 110
+"""Columns of a terminal that has room for all that is told of the policies in one table."""
 
 
 def render_plan(plan: Plan, console: "Console") -> None:
@@ -34,7 +36,8 @@ def render_plan(plan: Plan, console: "Console") -> None:
     )
     for line in _capacity(plan):
         console.print(Text(line, style="dim"))
-    console.print(_policies(plan))
+    for table in _policies(plan, console.width):
+        console.print(table)
     if plan.has_prices:
         console.print(_money(plan))
     console.print(_intervals(plan))
@@ -68,12 +71,13 @@ def _capacity(plan: Plan) -> list[str]:
     return lines
 
 
-def _policies(plan: Plan) -> "Table":
+def _policies(plan: Plan, width: int) -> "list[Table]":
+    """Return what becomes of the job by each policy: one table, or two on a narrow terminal, none of them cut."""
     from rich.text import Text
 
-    table = _table("policy", "in time", "done p50/p90/p99", "on demand", "lost", "waits", "reclaims")
-    for found in plan.forecasts:
-        table.add_row(
+    headings = ("policy", "in time", "done p50/p90/p99", "on demand", "lost", "waits", "reclaims")
+    rows = [
+        (
             _name(plan, found),
             Text.assemble(_bar(found.deadline_share), f" {_percent(found.deadline_share)}"),
             _hours(found),
@@ -82,7 +86,17 @@ def _policies(plan: Plan) -> "Table":
             format_duration(found.waiting_seconds.mean),
             f"{found.reclaims.mean:.1f}",
         )
-    return table
+        for found in plan.forecasts
+    ]
+    every = tuple(range(len(headings)))
+    parts = [every] if width >= _WIDE else [every[:4], (0, *every[4:])]
+    tables = []
+    for part in parts:
+        table = _table(*(headings[column] for column in part))
+        for row in rows:
+            table.add_row(*(row[column] for column in part))
+        tables.append(table)
+    return tables
 
 
 def _money(plan: Plan) -> "Table":
@@ -109,7 +123,8 @@ def _table(*headings: str) -> "Table":
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for index, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if index < 2 else "right", no_wrap=True)
+        is_left = index == 0 or heading in ("in time", "net savings", "")  # those with a bar, and the interval's length
+        table.add_column(heading, justify="left" if is_left else "right", no_wrap=True)
     return table
 
 

@@ -80,6 +80,22 @@ def test_a_plan_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert row.split()[-3:] == ["200", "ms", "given"]
 
 
+@pytest.mark.parametrize("columns", [80, 120])
+def test_nothing_is_cut_on_a_usual_terminal(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 80 columns the policies take two tables; no figure ends in dots, and no line is longer."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert plan("--work", "20h", "--deadline", "36h", "--trace", "trace.json", *PRICES) == 0
+    out = capsys.readouterr().out
+
+    assert "…" not in out
+    assert max(len(line) for line in out.splitlines()) <= columns
+    for heading in ("in time", "done p50/p90/p99", "on demand", "lost", "waits", "reclaims", "AWS savings"):
+        assert heading in out
+    assert out.count(" policy ") == (3 if columns == 80 else 2)
+
+
 def test_without_prices_no_cost_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """They are never made up: hours and the price at which spot breaks even remain."""
     found = ask(capsys, "--work", "20h", "--deadline", "36h")
