@@ -24,6 +24,7 @@ class RngState:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of every generator; draws nothing."""
+        _places.look()
         state: dict[str, Any] = {"cpu": pack_rng()}
         if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             state["cuda"] = torch.cuda.get_rng_state_all()
@@ -82,31 +83,41 @@ def unpack_rng(data: bytes) -> None:
         set_packed(_of_modules(), of_modules)
 
 
-class _Modules:
-    """The user's modules that are loaded: looked for again when another one is."""
+class _Places:
+    """Where the user's modules hold generators: looked for again at each save, and when another module is loaded."""
 
     def __init__(self) -> None:
         self._num_loaded = 0
-        self._names: list[str] = []
+        self._found: list[tuple[str, str]] = []
 
-    def names(self) -> list[str]:
+    def look(self) -> None:
+        """Look for them now; later calls go by the names found."""
+        names = sorted(name for name, module in list(sys.modules.items()) if is_module_of_user(module))
+        self._num_loaded = len(sys.modules)
+        self._found = [
+            (name, attribute)
+            for name in names
+            for attribute, value in list(vars(sys.modules[name]).items())
+            if any(isinstance(item, GENERATORS) for _, item in _items(attribute, value))
+        ]
+
+    def found(self) -> list[tuple[str, str]]:
+        """Return (module, attribute) of each."""
         if len(sys.modules) != self._num_loaded:
-            self._names = sorted(name for name, module in list(sys.modules.items()) if is_module_of_user(module))
-            self._num_loaded = len(sys.modules)
-        return self._names
+            self.look()
+        return self._found
 
 
-_modules = _Modules()
+_places = _Places()
 
 
 def _of_modules() -> list[tuple[str, Any]]:
     """Return (path, generator) of the generators that the user's modules hold, also in lists and dicts."""
     found: dict[int, tuple[str, Any]] = {}
-    for name in _modules.names():
-        for attribute, value in list(vars(sys.modules[name]).items()) if name in sys.modules else ():
-            for path, item in _items(attribute, value):
-                if isinstance(item, GENERATORS):
-                    found.setdefault(id(item), (f"{name}.{path}", item))
+    for name, attribute in _places.found():
+        for path, item in _items(attribute, getattr(sys.modules.get(name), attribute, None)):
+            if isinstance(item, GENERATORS):
+                found.setdefault(id(item), (f"{name}.{path}", item))
     return list(found.values())
 
 
