@@ -71,3 +71,14 @@ def test_the_callback_changes_nothing(zygote, tmp_path, name):
     for outcome in outcomes:  # the position in the data is in one of them only
         outcome.final["files"] = list(outcome.final["files"])
     assert_same_outcome(*outcomes)
+
+
+def test_an_attempt_that_saved_nothing_leaves_no_trace(zygote, tmp_path):
+    """Killed before its first save, a training begins anew with the loggers' versions, and the files beside them."""
+    scenario = {"loop": "default_files_and_logs"}
+    assert zygote.train(tmp_path / "base", scenario) == 0
+    assert zygote.train(tmp_path / "killed", scenario, kill={"point": "epoch_start", "step": -1}) == -9
+    assert zygote.train(tmp_path / "killed", scenario) == 0
+
+    assert resumed_steps(tmp_path / "killed") == []
+    assert_same_outcome(Outcome(tmp_path / "base"), Outcome(tmp_path / "killed"))

@@ -30,7 +30,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, WeightedRandomSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, WeightedRandomSampler
 
 from spotproof.lightning import SpotCheckpoint
 
@@ -55,7 +55,7 @@ class Samples(Dataset):
         return {"id": index, "x": base + noise, "y": index % 3}
 
 
-class Starting(RandomSampler):
+class Starting(BatchSampler):
     """Is where a loader starts to read."""
 
     def __iter__(self):
@@ -257,11 +257,12 @@ def loaders(scenario):
         return DataLoader(Stream(), batch_size=4), DataLoader(data, batch_size=11)
     if scenario.get("sampler") == "weighted":
         options["sampler"] = WeightedRandomSampler([1.0 + i % 2 for i in range(NUM_SAMPLES)], NUM_SAMPLES)
-    elif scenario.get("sampler") == "starting":
-        options["sampler"] = Starting(data)
     else:
         options["shuffle"] = True
-    train_loader = DataLoader(data, batch_size=4, **options)
+    if scenario.get("sampler") == "starting":
+        train_loader = DataLoader(data, batch_sampler=Starting(RandomSampler(data), 4, drop_last=False))
+    else:
+        train_loader = DataLoader(data, batch_size=4, **options)
     if scenario.get("combined"):
         other = DataLoader(Samples(), batch_size=7, shuffle=True)
         train_loader = CombinedLoader({"a": train_loader, "b": other}, scenario["combined"])

@@ -92,8 +92,6 @@ class Source:
     def _values(self) -> Iterator[tuple[str, SmallValue]]:
         is_in_worker = get_worker_info() is not None
         for place, holder in self._holders():
-            if is_in_worker and place.startswith("dataset") and not self._is_stream:
-                continue  # of which the main process has its own, that what trains can change
             for name, value in held_by(holder).items():
                 if f"{place}.{name}" in self._own_counts:
                     continue
@@ -105,6 +103,8 @@ class Source:
     def _holders(self) -> Iterator[tuple[str, Any]]:
         """Yield the objects of the user's that may change: not what has a state of its own, nor models."""
         queue: deque[tuple[str, Any, int]] = deque((name, root, 0) for name, root in self._roots.items())
+        if get_worker_info() is not None and not self._is_stream:
+            queue.popleft()  # of the data set the main process has its own, which is what training can change
         seen: set[int] = set()
         while queue and len(seen) < _MAX_HOLDERS:
             place, value, depth = queue.popleft()

@@ -130,7 +130,7 @@ class ChangedAttributes:
                     yield place, f"the position of an iterator ({kind})"
                     continue
                 has_grown = isinstance(value, _CONTAINERS) and len(value) != self._lengths.get(place, 0)
-                if has_grown and _encoded(value) is None and not _generators(value):
+                if has_grown and _encoded(_last_of(value)) is None and not _generators(value):
                     yield place, f"a {kind} of what is no plain value"
 
     def _changed(self, part: Part) -> Iterator[tuple[str, Any]]:
@@ -203,6 +203,16 @@ def _encoded(value: Any) -> tuple[bytes, list[torch.Tensor]] | None:
         return json.dumps(encoder.encode(value, "")).encode(), [tensor for _, tensor in encoder.tensors]
     except (UnsafeState, RecursionError):
         return None
+
+
+def _last_of(container: Any) -> Any:
+    """Return something that is in *container*: of a long one that grows, all would take long at each save."""
+    if not container:
+        return None
+    if isinstance(container, dict):
+        key = next(reversed(container))
+        return {key: container[key]}
+    return next(iter(container)) if isinstance(container, set) else container[-1]
 
 
 def _generators(value: Any) -> list[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -12,12 +13,14 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
+from spotproof.checkpoint.journal import read_events, recorded_attempts
+from spotproof.events import CheckpointCommitted, LoggerOpened
 from spotproof.lightning import _private as private
 from spotproof.lightning._event_files import EventFiles, put_all_aside
 from spotproof.lightning._spool import Spool
-from spotproof.storage import open_storage
+from spotproof.storage import Storage, open_storage
 
-__all__ = ["LoggersOfRun", "keep_rows", "logger_places"]
+__all__ = ["LoggersOfRun", "folders_of_unsaved", "keep_rows", "logger_places"]
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +88,27 @@ def keep_rows(places: list[Any]) -> None:
             os.replace(staged, path + _SPARE)
 
 
+def folders_of_unsaved(storage: Storage) -> list[str]:
+    """Return the folders in which the last attempt logged, if none of the attempts so far has left a checkpoint."""
+    try:
+        attempts = [read_events(storage, number) for number in recorded_attempts(storage)]
+    except OSError:
+        return []  # the first write there says what is wrong with it
+    if not attempts or any(isinstance(event, CheckpointCommitted) for events in attempts for event in events):
+        return []
+    return [event.folder for event in attempts[-1] if isinstance(event, LoggerOpened)]
+
+
+def _version_in(logger: Any, folders: list[str]) -> int | None:
+    """Return the version that *logger*, if it counts its versions, had in one of *folders*."""
+    root = os.path.abspath(str(logger.root_dir))
+    for folder in folders:
+        match = re.fullmatch(r"version_(\d+)", os.path.basename(folder))
+        if match is not None and os.path.dirname(folder) == root and isinstance(logger.version, int):
+            return int(match[1])
+    return None
+
+
 class LoggersOfRun:
     """The loggers of one ``fit``."""
 
@@ -146,6 +170,22 @@ class LoggersOfRun:
                     open_storage(logger.log_dir).put(_JOB_MARK, [job_name.encode()])
             except OSError as error:
                 self._warn(f"{logger.log_dir} can't be looked at: {error} An earlier attempt's curve may stay there.")
+
+    def take_up(self, folders: list[str]) -> None:
+        """Log where an attempt did that left no checkpoint, and empty it: this one begins the same run anew."""
+        for logger in _own_loggers(self._trainer):
+            csv = _local_csv(logger)
+            is_local = csv is not None or (_is_carried(logger) and not _is_in_s3(logger))
+            version = _version_in(logger, folders) if is_local else None
+            if version is None:
+                continue
+            if csv is not None:
+                private.follow_csv(csv, version)
+                private.restore_csv(csv, {"rows": 0, "pending": [], "keys": []}, _rows_path(csv) + _SPARE)
+            else:
+                private.follow_tensorboard(logger, version, 0)
+                own = [Path(path).name for path in private.event_paths(logger)]
+                put_all_aside(open_storage(logger.log_dir), but=own)
 
     def restore(self, states: list[Any]) -> None:
         """Set what :meth:`states` returned."""

@@ -21,7 +21,7 @@ from spotproof.lightning import _private as private
 from spotproof.lightning._attributes import ChangedAttributes
 from spotproof.lightning._files import KnownFiles
 from spotproof.lightning._io import SpotCheckpointIO
-from spotproof.lightning._loggers import LoggersOfRun, keep_rows
+from spotproof.lightning._loggers import LoggersOfRun, folders_of_unsaved, keep_rows
 from spotproof.lightning._saves import Saves
 from spotproof.lightning._steps import planned_steps
 from spotproof.lightning._waiting import Waiting
@@ -166,6 +166,8 @@ class SpotCheckpoint(Callback):
             # Before other callbacks look where the logger writes: ModelCheckpoint's folder follows it.
             meta = self._offered.meta
             self._loggers.follow(meta.get("loggers", []), meta.get("logged_steps", 0))
+        elif trainer.ckpt_path is None and self._checkpointer.attempt is None:
+            self._loggers.take_up(folders_of_unsaved(self._checkpointer.storage))
 
     def _agree(self, trainer: "pl.Trainer") -> None:
         """Let all ranks go on from the same checkpoint: each was offered the newest that is whole on its own host."""
