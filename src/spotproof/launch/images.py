@@ -162,8 +162,10 @@ def write_wheel(folder: Path) -> Path:
     name = f"spotproof-{installed.version}"
     info = f"{name}.dist-info"
     files = {f"spotproof/{path.relative_to(package).as_posix()}": path.read_bytes() for path in _package_files(package)}
-    for part in ("METADATA", "entry_points.txt"):
-        files[f"{info}/{part}"] = (installed.read_text(part) or "").encode()
+    # In a checkout in which a wheel was built, what is found may be setuptools' own folder, with the older name.
+    metadata = installed.read_text("METADATA") or installed.read_text("PKG-INFO") or ""
+    files[f"{info}/METADATA"] = metadata.encode()
+    files[f"{info}/entry_points.txt"] = (installed.read_text("entry_points.txt") or "").encode()
     wheel = "Wheel-Version: 1.0\nGenerator: spotproof\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     files[f"{info}/WHEEL"] = wheel.encode()
     files[f"{info}/RECORD"] = _record(files, f"{info}/RECORD").encode()
