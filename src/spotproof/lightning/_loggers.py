@@ -183,9 +183,10 @@ class LoggersOfRun:
                 private.follow_csv(csv, version)
                 private.restore_csv(csv, {"rows": 0, "pending": [], "keys": []}, _rows_path(csv) + _SPARE)
             else:
-                private.follow_tensorboard(logger, version, 0)
+                private.follow_tensorboard(logger, version)
                 own = [Path(path).name for path in private.event_paths(logger)]
                 put_all_aside(open_storage(logger.log_dir), but=own)
+                private.tell_restart(logger, 0)
 
     def restore(self, states: list[Any]) -> None:
         """Set what :meth:`states` returned."""
