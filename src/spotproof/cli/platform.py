@@ -155,10 +155,11 @@ def _set_when_closed(platform: "LocalSageMaker", closing: threading.Event) -> No
 def reclaim(
     job: Annotated[str, typer.Argument(help="The job's name, as `spotproof list` shows it.", metavar="JOB")],
     grace: Annotated[
-        float, typer.Option(help="Seconds between SIGTERM and SIGKILL, up to 120; 0 is SIGKILL alone.", metavar="S")
-    ] = 0.0,
+        str, typer.Option(help="From SIGTERM to SIGKILL, up to 120s; 0 is SIGKILL alone.", metavar="DURATION")
+    ] = "0",
     away: Annotated[
-        float | None, typer.Option(help="Seconds until there is capacity again.", metavar="S", show_default=False)
+        str | None,
+        typer.Option(help="Until there is capacity again: 60, 90s, 2m.", metavar="DURATION", show_default=False),
     ] = None,
     host: Annotated[
         str | None,
@@ -175,13 +176,27 @@ def reclaim(
     from spotproof.cli.console import print_json, print_line
     from spotproof.cli.locate import ask_controls
 
-    fields = {"TrainingJobName": job, "GraceSeconds": grace, "AwaySeconds": away, "Host": host}
+    grace_seconds = _read_seconds("--grace", grace)
+    away_seconds = None if away is None else _read_seconds("--away", away)
+    fields = {"TrainingJobName": job, "GraceSeconds": grace_seconds, "AwaySeconds": away_seconds, "Host": host}
     answer = ask_controls("reclaim", fields, endpoint=endpoint, state_dir=state_dir)
     if as_json:
         print_json({"job_name": job, **answer})
     else:
-        when = f"will be taken away in {grace:g} s at the latest" if grace else "were taken away"
+        when = f"will be taken away in {grace_seconds:g} s at the latest" if grace_seconds else "were taken away"
         print_line(f"The machines of {job} {when}; it will restart.")
+
+
+def _read_seconds(option: str, text: str) -> float:
+    """Return the seconds in ``120``, as schedules write a grace, or in ``2m``."""
+    from spotproof.durations import parse_duration
+
+    try:
+        return parse_duration(text if text.strip()[-1:].isalpha() else f"{text.strip()}s")
+    except ValueError:
+        raise SpecError(
+            f"{option} {text} is no duration.", do=f"Write seconds, or a number and a unit: {option} 90s."
+        ) from None
 
 
 def faults(

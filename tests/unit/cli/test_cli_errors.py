@@ -142,6 +142,31 @@ def test_a_port_in_use_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(
+    ("written", "seconds"), [("60", 60.0), ("90s", 90.0), ("2m", 120.0), ("0", 0.0), ("1.5", 1.5), ("250ms", 0.25)]
+)
+def test_reclaim_takes_seconds_and_durations(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], written: str, seconds: float
+) -> None:
+    """As schedules write a grace, and as they write anything else."""
+    asked: dict[str, object] = {}
+
+    def ask_controls(door: str, fields: dict[str, object], **place: object) -> dict[str, object]:
+        asked.update(fields)
+        return {}
+
+    monkeypatch.setattr("spotproof.cli.locate.ask_controls", ask_controls)
+    assert run(["reclaim", "a-job", "--grace", written, "--away", written]) == 0
+    assert (asked["GraceSeconds"], asked["AwaySeconds"]) == (seconds, seconds)
+
+
+@pytest.mark.parametrize("written", ["2x", "-3", "", "s", "1e3", "nan"])
+def test_reclaim_refuses_what_is_no_duration(capsys: pytest.CaptureFixture[str], written: str) -> None:
+    """Before anything is asked."""
+    assert run(["reclaim", "a-job", f"--away={written}"]) == 2
+    assert f"--away {written} is no duration" in capsys.readouterr().err
+
+
 def test_reclaim_of_something_else(capsys: pytest.CaptureFixture[str]) -> None:
     """An endpoint where nobody answers as the local SageMaker gets words, not a traceback."""
     assert run(["reclaim", "j", "--endpoint", "http://127.0.0.1:9"]) == 6
