@@ -26,6 +26,12 @@ BIN := .venv/bin
 	@scripts/setup dev
 	@touch $@ .venv/.demo-installed
 
+# Beside mypy, which takes one core: else each worker of the tests compiles what it imports. (Some packages carry files that
+# are not for this Python.)
+.venv/.compiled: .venv/.dev-installed
+	@$(BIN)/python -m compileall -qq .venv/lib >/dev/null || true
+	@touch $@
+
 demo: .venv/.demo-installed
 	@$(BIN)/spotproof demo
 
@@ -44,7 +50,7 @@ check: .venv/.dev-installed
 # are cores, because many tests wait for jobs and servers.
 WORKERS := $(shell cores=$$(nproc); echo $$((cores < 4 ? cores + 1 : 4)))
 test:
-	@$(MAKE) --no-print-directory -j2 check .venv-sdkv2/.installed
+	@$(MAKE) --no-print-directory -j2 check .venv-sdkv2/.installed .venv/.compiled
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not aws and not sdkv3"
 
 test-full: check .venv-sdkv2/.installed

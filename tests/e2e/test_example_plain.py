@@ -126,6 +126,7 @@ def test_killed_twice(undisturbed, tmp_path):
     assert [path.name for path in (checkpoints / "tensorboard/cifar10").iterdir()] == ["version_0"]
 
 
+@pytest.mark.slow
 def test_notice_in_a_container(tmp_path):
     """SIGTERM to the container: the program saves the step it is at and leaves, with neither a model nor a failure."""
     process = start(tmp_path / "run", tmp_path / "checkpoints", "-m", "spotproof.container")

@@ -206,4 +206,4 @@ def test_data_is_uploaded_once(place: Place) -> None:
     assert "were there" in folder.stdout
     (place.folder / "data.txt").unlink()
     stale = place.run("upload", ".", f"s3://{place.bucket}/folder", *option)
-    assert "1 files that are not in" in " ".join(stale.stderr.split())
+    assert "also holds what is not in . (1): data.txt" in " ".join(stale.stderr.split())

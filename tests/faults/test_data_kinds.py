@@ -18,8 +18,8 @@ WORKERS = {
 }
 ALWAYS = {
     "in process": ("stateful_unbatched", "itself", "stateless", "loader", "batches", "shortest", "torchdata_stream"),
-    "2 workers": ("stateful", "uneven", "unsized_batches", "torchdata", "cycled"),
-    "2 that persist": ("stateful", "stateless", "own_generator", "torchdata_stream"),
+    "2 workers": ("stateful", "torchdata", "cycled"),
+    "2 that persist": ("stateless", "own_generator"),
 }
 KINDS = [
     pytest.param(name, workers, marks=() if name in ALWAYS[workers] else pytest.mark.slow)

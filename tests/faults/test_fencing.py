@@ -108,7 +108,7 @@ def wait_until_stopped(process):
     raise AssertionError("the process neither stopped nor ended")
 
 
-@pytest.mark.parametrize("stride", [9, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [30, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["folder", "s3"])
 def test_a_zombie_that_slept_at_any_call_of_a_save(make_place, kind, stride):
     """Stopped at any call of a save and woken after the next attempt has saved: it stops, and nothing has changed.
@@ -146,7 +146,7 @@ def test_a_zombie_that_slept_at_any_call_of_a_save(make_place, kind, stride):
     assert number > (15 if kind == "folder" else 8)  # the stops really went through the whole save
 
 
-@pytest.mark.parametrize("kind", ["folder", "s3"])
+@pytest.mark.parametrize("kind", ["folder", pytest.param("s3", marks=pytest.mark.slow)])
 def test_who_begins_at_the_same_moment(make_place, kind):
     """Of four that begin at once each gets a number of its own, and exactly one can save: the one that came last."""
     place = make_place(kind)

@@ -72,7 +72,7 @@ def undisturbed(programs, tmp_path_factory):
 @pytest.mark.parametrize(
     "scenario",
     [
-        pytest.param(name, marks=() if name in ("plain", "best") else pytest.mark.slow)
+        pytest.param(name, marks=() if name == "plain" else pytest.mark.slow)
         for name in sorted({scenario for scenario, _ in CASES})
     ],
 )
@@ -112,7 +112,14 @@ def test_forgetting_something_is_found(programs, undisturbed, tmp_path, forgotte
 
 
 @pytest.mark.parametrize(
-    ("at", "step"), [("step 6 ", 6), ("fetched 10", 11), ("evaluated at 12", 12), ("step 11 ", 11)], ids=str
+    ("at", "step"),
+    [
+        ("step 6 ", 6),
+        ("fetched 10", 11),
+        pytest.param("evaluated at 12", 12, marks=pytest.mark.slow),
+        pytest.param("step 11 ", 11, marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_a_notice_saves_the_step(programs, undisturbed, tmp_path, at, step):
     """The step under way is finished and saved, the process leaves with 143, and the rest is exact."""

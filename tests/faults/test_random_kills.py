@@ -45,7 +45,10 @@ def campaign(zygote, folder, scenario, seed, num_kills, share=0.7):
     return met
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in ("workers", "tensorboard") else pytest.mark.slow) for name in SCENARIOS],
+)
 def test_a_few_random_kills(zygote, tmp_path, name):
     """Up to five kills at random times."""
     seed = 20 + list(SCENARIOS).index(name)

@@ -59,7 +59,7 @@ def the_one_version(folder):
     return version
 
 
-@pytest.mark.parametrize("every", [3, VALIDATION, EPOCH])
+@pytest.mark.parametrize("every", [3, *(pytest.param(every, marks=pytest.mark.slow) for every in (VALIDATION, EPOCH))])
 def test_one_curve_over_three_kills(zygote, undisturbed, tmp_path, every):
     """After three kills the curves are those of the undisturbed run, in one version folder, also if saves fall on
     validations or on epochs' ends."""

@@ -66,6 +66,7 @@ def test_what_is_forgotten_is_found(tmp_path, forgotten):
         kill_at_every_call(training(*names), tmp_path / "kills")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_lost_is_found(tmp_path, monkeypatch):
     """A writer that removes the old before the new is there."""
     commit = SoleCommitter.commit
@@ -124,6 +125,7 @@ def test_a_training_that_fails_or_hangs_by_itself_is_told(tmp_path):
 # -- whole scripts ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_sound_script_killed_at_steps(tmp_path):
     """Each kill meets it at that step, and it resumes from what was saved before."""
     report = kill_script(SCRIPT, tmp_path / "run", at_steps=[8, 40])

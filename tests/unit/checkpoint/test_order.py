@@ -119,6 +119,9 @@ MAKERS = {
     "eager": lambda **o: DataLoader(Noisy(), batch_sampler=EagerBatches(), **o),
 }
 
+WITH_WORKERS = ("generator", "unbatched", "dataset with generators", "own generator")
+"""Always run with workers, too; the others in the long run only."""
+
 
 def run(loader, *, start=None, stop=None):
     """Return the batches, mixed with draws of the main process, of EPOCHS passes or up to *stop* batches.
@@ -155,10 +158,18 @@ def stored(state):
     return decode_tree(data, [tensor.clone() for _, tensor in encoder.tensors])
 
 
-@pytest.mark.parametrize("workers", [{}, {"num_workers": 2}, {"num_workers": 2, "persistent_workers": True}], ids=str)
-@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
-def test_resumed_at_any_batch(make, workers):
+@pytest.mark.parametrize(
+    ("name", "workers"),
+    [
+        pytest.param(name, workers, marks=pytest.mark.slow if workers and name not in WITH_WORKERS else ())
+        for name in MAKERS
+        for workers in ({}, {"num_workers": 2}, {"num_workers": 2, "persistent_workers": True})
+    ],
+    ids=str,
+)
+def test_resumed_at_any_batch(name, workers):
     """Stock loader, wrapped loader, and wrapped loader resumed at a batch give the same batches."""
+    make = MAKERS[name]
     seed(1)
     stock, _ = run(make(**workers))
     second = (1, 9 if len(stock) == 2 * 9 * EPOCHS else 13 if len(stock) == 2 * 13 * EPOCHS else 10)

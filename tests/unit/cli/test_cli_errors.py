@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -115,6 +117,17 @@ def test_a_wheel_has_all_that_is_no_code(tmp_path: Path) -> None:
     assert {str(path.relative_to(package.parent)) for path in wanted if path.is_file()} <= names
 
 
+@pytest.fixture
+def same_handlers() -> Iterator[None]:
+    """``serve`` takes the signals of its process, which here is that of all tests."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("same_handlers")
 @pytest.mark.parametrize("place", ["/proc/nowhere", "file/below"])
 def test_a_state_folder_that_can_not_be(
     place: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
