@@ -6,6 +6,7 @@ metrics in plain lists, gradient scalers, meters of the user's own classes. Data
 
 import dis
 import enum
+import functools
 import types
 from collections.abc import Iterator
 from pathlib import PurePath
@@ -70,7 +71,7 @@ def parts(trainer: "pl.Trainer") -> Iterator[Part]:
     yield Part("trainer", trainer, only=_OF_TRAINERS)
     yield from walk.module("module", trainer.lightning_module, is_loose=False)
     for index, callback in enumerate(trainer.callbacks):  # type: ignore[attr-defined]
-        kind = type(callback)
+        kind: Any = type(callback)
         # What of the user's has a state_dict of its own says by it all that there is to say.
         if _package(kind) not in _OURS_AND_LIGHTNINGS and _package(_definer(kind, "state_dict")) == "lightning":
             yield from walk.object(f"callback {index} {kind.__qualname__}", callback, 0, _set_by_lightning(kind))
@@ -152,8 +153,12 @@ def _definer(kind: type, name: str) -> type:
     return next(base for base in kind.__mro__ if name in vars(base))
 
 
+@functools.lru_cache(maxsize=256)
 def _set_by_lightning(kind: type) -> frozenset[str]:
-    """Return the attributes that Lightning's part of a class sets: its own ``state_dict`` says what counts of them."""
+    """Return the attributes that Lightning's part of a class sets: its own ``state_dict`` says what counts of them.
+
+    Remembered, because it is asked at each save, and takes tens of milliseconds.
+    """
     functions = [
         value.__func__ if isinstance(value, (classmethod, staticmethod)) else value
         for base in kind.__mro__
