@@ -37,6 +37,12 @@ GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, rando
 _BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 _NOT_OWNED = frozenset({"trainer", "_trainer"})
 """Attributes that lead away from what an object owns to the whole training."""
+_LEAD_NOWHERE = (
+    *(str, bytes, int, float, type(None), type, torch.Tensor, np.ndarray),
+    *(torch.nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler),
+)
+"""They hold none, or are saved by themselves."""
+_PLAIN_KEYS = (str, bytes, int, float, type(None))
 _LENGTH_OF_RANDOM = 3
 """Version, internal state, next gauss; torch's state is thousands of bytes."""
 
@@ -75,12 +81,18 @@ def find_generators(root: Any) -> Generators:
 
 
 def _parts(value: Any) -> list[tuple[str, Any]]:
-    if isinstance(value, (str, bytes, int, float, type(None), torch.Tensor, np.ndarray, torch.nn.Module, type)):
+    if isinstance(value, _LEAD_NOWHERE):
         return []
     if isinstance(value, (list, tuple)):
         return [(str(index), item) for index, item in enumerate(value)] if len(value) <= _MAX_ITEMS else []
     if isinstance(value, dict):
-        return [(str(key), item) for key, item in value.items()] if len(value) <= _MAX_ITEMS else []
+        if len(value) > _MAX_ITEMS:
+            return []
+        # By its place where a key is an object: the text of a tensor, say, takes milliseconds to make.
+        return [
+            (str(key) if isinstance(key, _PLAIN_KEYS) else f"#{index}", item)
+            for index, (key, item) in enumerate(list(value.items()))
+        ]
     if isinstance(value, types.FunctionType):
         return _bound(value)
     if isinstance(value, types.MethodType):

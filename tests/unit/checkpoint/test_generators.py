@@ -1,6 +1,7 @@
 """Generators that objects own: found, saved, set, and made where they are not there yet."""
 
 import random
+import types
 from types import SimpleNamespace
 
 import numpy as np
@@ -55,3 +56,29 @@ def test_no_other_class_is_made():
     state = {**generator_state(np.random.default_rng(3)), "bit_generator": "seed"}
     with pytest.raises(ValueError, match="'seed' is no bit generator"):
         new_generator(state)
+
+
+def test_keys_that_are_objects_are_not_written_out():
+    """The text of a tensor takes milliseconds, and an optimizer has one for each parameter: they go by their place."""
+
+    class Key:
+        def __str__(self):
+            raise AssertionError("made a text of it")
+
+        __repr__ = __str__
+
+    first, second = random.Random(1), random.Random(2)
+    holder = types.SimpleNamespace(by_object={Key(): first, Key(): 3}, by_name={"a": second})
+
+    assert find_generators(holder) == [(".by_object.#0", first), (".by_name.a", second)]
+
+
+def test_optimizers_and_schedules_are_not_walked_into():
+    """They are saved by themselves, and lead to all of a training."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
+    optimizer.rng = random.Random(1)
+    holder = types.SimpleNamespace(
+        optimizer=optimizer, schedule=torch.optim.lr_scheduler.ConstantLR(optimizer), rng=random.Random(2)
+    )
+
+    assert find_generators(holder) == [(".rng", holder.rng)]
