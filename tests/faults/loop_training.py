@@ -13,6 +13,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import lightning.pytorch.callbacks.model_checkpoint
 import lightning.pytorch.callbacks.timer
+import lightning.pytorch.loops.evaluation_loop
 import lightning.pytorch.loops.fit_loop
 import lightning.pytorch.loops.training_epoch_loop
 import loop_corners  # noqa: F401 registers its kinds
@@ -37,6 +38,7 @@ class Clock:
         for module in (
             lightning.pytorch.callbacks.timer,
             lightning.pytorch.callbacks.model_checkpoint,
+            lightning.pytorch.loops.evaluation_loop,
             lightning.pytorch.loops.fit_loop,
             lightning.pytorch.loops.training_epoch_loop,
         ):
