@@ -72,10 +72,37 @@ class LightningRun:
         }
         return checkpoint
 
-    def before_loaders_are_made(self, stage: str) -> None:
-        """Note what a hook that makes loaders may look at or draw from."""
+    def before_loaders(self, stage: str, resumed: dict[str, Any] | None) -> None:
+        """Note what a hook that makes loaders may look at or draw from; of a resumed run, as it was for its loaders."""
+        before = resumed["before_loaders"].get(stage) if resumed is not None and resumed["between"] != "end" else None
+        if before is not None and self.attributes is not None:
+            self.attributes.load_plain(before["attributes"])
+            RngState().load_state_dict(before["rng"])
         attributes = self.attributes.plain() if self.attributes is not None else {}
         self._before_loaders[stage] = {"attributes": attributes, "rng": RngState().state_dict()}
+
+    def restore(self, resumed: dict[str, Any], own_weights: dict[str, Any] | None) -> None:
+        """Put everything where a run stood, by its part of :meth:`state_dict` that Lightning does not know.
+
+        Args:
+            resumed: That part.
+            own_weights: This rank's, where the ranks' differ.
+        """
+        private.restore_averages(self.trainer)
+        if own_weights is not None:
+            private.restore_weights(self.trainer, own_weights)
+        if self.buckets is not None and resumed.get("buckets") is not None:
+            self.buckets.load_state_dict(resumed["buckets"])
+        self.restore_attributes(resumed)
+        private.restore_run_state(self.trainer, resumed["run"])
+        private.restore_file_memories(self.trainer, resumed["model_checkpoints"]["memories"])
+        private.restore_clocks(self.trainer, resumed["clocks"])
+        RngState().load_state_dict(resumed["rng"])
+
+    def restore_attributes(self, resumed: dict[str, Any]) -> None:
+        """Set the attributes alone: all that is left to set of a training that had ended."""
+        if self.attributes is not None:
+            self.attributes.load_state_dict(resumed["attributes"])
 
     def _tell_late_parts(self, weights: dict[str, Any]) -> None:
         """A resume makes the model anew, and Lightning refuses weights that it has no place for then."""

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback, ModelPruning
+from lightning.pytorch.callbacks import Callback
 
-from spotproof.checkpoint import Manifest, RngState, read_manifest
+from spotproof.checkpoint import Manifest, read_manifest
 from spotproof.checkpoint.buckets import bucket_order
 from spotproof.checkpoint.finding import refuse_other_world
 from spotproof.checkpoint.restore import read_state
@@ -20,6 +20,7 @@ from spotproof.events import LoggerOpened, Resumed, Warned
 from spotproof.lightning import _private as private
 from spotproof.lightning._attributes import ChangedAttributes
 from spotproof.lightning._files import KnownFiles
+from spotproof.lightning._inexact import inexact_parts, missing_steps
 from spotproof.lightning._io import SpotCheckpointIO
 from spotproof.lightning._loggers import LoggersOfRun, folders_of_unsaved, keep_rows
 from spotproof.lightning._saves import Saves
@@ -141,7 +142,7 @@ class SpotCheckpoint(Callback):
             trainer,
             before_batch=lambda: self._at_safe_point(trainer),
             after_training=lambda: self._at_end(trainer),
-            before_loaders=self._before_loaders,
+            before_loaders=lambda stage: self._saves.run.before_loaders(stage, self._resumed),
             on_order_mismatch=self._warn,
         )
         self._saves.run.trainer = trainer
@@ -286,7 +287,7 @@ class SpotCheckpoint(Callback):
         self._departure.notice.hold()
         self._progress.tell(trainer.global_step, trainer.current_epoch)
         if self._resumed is not None and self._resumed["between"] == "end":
-            self._restore_attributes()
+            self._saves.run.restore_attributes(self._resumed)
 
     def _at_safe_point(self, trainer: "pl.Trainer") -> None:
         """Between two batches: nothing is half done, nothing of the next batch has been fetched."""
@@ -299,7 +300,9 @@ class SpotCheckpoint(Callback):
         step = trainer.global_step
         self._num_batches += 1
         if self._num_batches == _BATCHES_WITHOUT_STEP and step == self._first_step:
-            self._tell_steps_are_missing(trainer)
+            message = missing_steps(trainer, self._num_batches)
+            if message is not None:
+                self._warn(message)
         decision = self._boundary.reached(step)
         if decision.leaves:
             self._departure.leave(step, lambda: self._saves.save(trainer))
@@ -308,14 +311,6 @@ class SpotCheckpoint(Callback):
         self._boundary.left(step)
         self._waiting.batch_follows()
         self._saves.batch_begins()
-
-    def _tell_steps_are_missing(self, trainer: "pl.Trainer") -> None:
-        if not trainer.lightning_module.automatic_optimization:
-            self._warn(
-                f"After {self._num_batches} batches Lightning has counted no optimizer step, so that nothing is saved. "
-                "It counts only what goes through the optimizers that self.optimizers() returns. Call step() on those, "
-                "and give them to a gradient scaler: scaler.step(self.optimizers())."
-            )
 
     def _is_aside(self, trainer: "pl.Trainer") -> bool:
         """Whether this is one of the small trainings by which a finder tries learning rates or batch sizes."""
@@ -333,57 +328,23 @@ class SpotCheckpoint(Callback):
         self._hooks.positions = self._hooks.rng_of_finished_run = None
         self._saves.begin(trainer.global_step)
         self._progress.plan(planned_steps(trainer))
-        if any(isinstance(each, ModelPruning) for each in trainer.callbacks):  # type: ignore[attr-defined]
-            self._warn(
-                "A resume can't be exact with ModelPruning: Lightning's checkpoints hold pruned weights without the "
-                "masks, so that after a resume they train on. Prune in a training of its own, after this one."
-            )
-        for kind in private.data_without_position(trainer):
-            self._warn(
-                f"The position in the training data ({kind}) can't be saved: a resume within an epoch reads it again "
-                "from the beginning of the epoch and drops what was trained on. That takes time, and is exact only if "
-                "the same items come each time. "
-                f"Give {kind} state_dict and load_state_dict, or use a map-style dataset."
-            )
+        for message in inexact_parts(trainer):
+            self._warn(message)
         if self._resumed is not None:
             if self._resumed["between"] != "end":
                 if self._resumed["between"] == "validation":
                     private.begin_reading_now(trainer)
-                self._restore(trainer)
+                self._restore()
             self._resumed = None
         else:
             # At once, so that a state that can't be saved is refused before an hour of training depends on it, and so
             # that a kill in the first steps comes back to the same initial weights.
             self._saves.save(trainer, may_defer=True)
 
-    def _restore(self, trainer: "pl.Trainer") -> None:
+    def _restore(self) -> None:
         assert self._resumed is not None
-        private.restore_averages(trainer)
-        if self._own_weights is not None:
-            private.restore_weights(trainer, self._own_weights)
-            self._own_weights = None
-        if self._saves.run.buckets is not None and self._resumed.get("buckets") is not None:
-            self._saves.run.buckets.load_state_dict(self._resumed["buckets"])
-        self._restore_attributes()
-        private.restore_run_state(trainer, self._resumed["run"])
-        private.restore_file_memories(trainer, self._resumed["model_checkpoints"]["memories"])
-        private.restore_clocks(trainer, self._resumed["clocks"])
-        RngState().load_state_dict(self._resumed["rng"])
-
-    def _before_loaders(self, stage: str) -> None:
-        """Let the user's hooks make loaders as those that the resumed run reads were made."""
-        run = self._saves.run
-        is_within = self._resumed is not None and self._resumed["between"] != "end"
-        before = self._resumed["before_loaders"].get(stage) if self._resumed is not None and is_within else None
-        if before is not None and run.attributes is not None:
-            run.attributes.load_plain(before["attributes"])
-            RngState().load_state_dict(before["rng"])
-        run.before_loaders_are_made(stage)
-
-    def _restore_attributes(self) -> None:
-        attributes = self._saves.run.attributes
-        if self._resumed is not None and attributes is not None:
-            attributes.load_state_dict(self._resumed["attributes"])
+        self._saves.run.restore(self._resumed, self._own_weights)
+        self._own_weights = None
 
     def on_train_batch_end(
         self, trainer: "pl.Trainer", pl_module: "pl.LightningModule", outputs: Any, batch: Any, batch_idx: int
@@ -438,7 +399,7 @@ class SpotCheckpoint(Callback):
         elif stage == "fit":
             if self._resumed is not None and not self._has_trained:
                 # Nothing was left to train: what follows fit() finds metrics and generators as training left them.
-                self._restore(trainer)
+                self._restore()
             self._checkpointer.wait(ERROR_PATIENCE_SECONDS)
             self._departure.tell_end("finished", trainer.global_step)  # also if there was nothing left to train
             self._detach(trainer)
