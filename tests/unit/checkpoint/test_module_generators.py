@@ -32,6 +32,9 @@ def test_generators_that_come_later_are_found(module):
     module.RNG = np.random.default_rng(1)
     module.BY_NAME["flip"] = random.Random(2)
     module.ALL.append(random.Random(3))
+    # Before a new global lets all of them be looked through again.
+    assert set(found()) == {f"augmentations.{name}" for name in ("RNG", "BY_NAME.flip", "ALL.0")}
+
     module.NEW = random.Random(4)
     assert set(found()) == {f"augmentations.{name}" for name in ("RNG", "BY_NAME.flip", "ALL.0", "NEW")}
 
